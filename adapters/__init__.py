@@ -1,0 +1,1 @@
+"""Stores and executors: everything that touches the world outside, behind the domain's ports."""

@@ -1,0 +1,1 @@
+"""Contract suites and fakes, shipped for the authors of stores and executors."""

@@ -1,0 +1,78 @@
+"""The use case of workers: run one claimed task, and judge how it ended."""
+
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+
+import msgspec
+
+from domain.errors import ExecutorError, ExecutorFailed, ResultTooLarge
+from domain.inference import InferenceRequest, InferenceResult, encode_result
+from domain.ports import Claim, Completed, Executor, Failed, Outcome, Retry
+from domain.retry import RetryIn, RetryPolicy
+from domain.task import TaskError
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Execution:
+    """Runs attempts through their executors; every way to end is an `Outcome`."""
+
+    def __init__(
+        self,
+        executors: Mapping[str, Executor],
+        retry: RetryPolicy,
+        max_result_bytes: int,
+        roll: Callable[[], float],
+    ) -> None:
+        """`roll` gives random numbers of 0 … 1, for the jitter of retries."""
+        self._executors = executors
+        self._retry = retry
+        self._max_result_bytes = max_result_bytes
+        self._roll = roll
+
+    async def run(self, claim: Claim) -> Outcome:
+        """Run the attempt to its end. Cancelling it cancels the executor, and gives no outcome."""
+        try:
+            result = await self._result_of(claim)
+            text = encode_result(result.output, self._max_result_bytes)
+        except ExecutorError as error:
+            return self._judge(claim, error)
+        except Exception as error:  # an executor's own mistake must cost its task only
+            return self._judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
+        return Completed(claim.fence, text, result.usage)
+
+    def timed_out(self, claim: Claim) -> Failed:
+        """The outcome of an attempt that took longer than its task allows. Final."""
+        message = f"the attempt took longer than {claim.task.timeout_seconds:g} seconds"
+        return Failed(claim.fence, TaskError("timeout", message, retryable=True))
+
+    async def _result_of(self, claim: Claim) -> InferenceResult:
+        task = claim.task
+        executor = self._executors[task.executor]
+        request = InferenceRequest(
+            task_id=task.id,
+            attempt=task.attempt,
+            model=task.model,
+            input=_decode(claim.input),
+            options=_decode(claim.options),
+            max_result_bytes=self._max_result_bytes,
+        )
+        size = 0
+        async with aclosing(executor.run(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, InferenceResult):
+                    return piece
+                size += len(piece.delta)
+                if size > self._max_result_bytes:
+                    raise ResultTooLarge(self._max_result_bytes)
+        raise ExecutorFailed("the executor ended without a result")
+
+    def _judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
+        task = claim.task
+        shown = TaskError(error.code, error.message, error.retryable)
+        decision = self._retry.decide(
+            error, failures=task.failures + 1, max_attempts=task.max_attempts, roll=self._roll()
+        )
+        if isinstance(decision, RetryIn):
+            return Retry(claim.fence, shown, decision.seconds)
+        return Failed(claim.fence, shown)

@@ -1,0 +1,289 @@
+"""What the domain asks of the world: stores, executors, a clock.
+
+An adapter can be written from this page alone, and `adapters.testing` ships the contract suites
+that hold it to every sentence. Where a sentence says *one step*, it happens whole or not at all,
+also when the process is killed in the middle.
+
+Every store method raises `StoreUnavailable` where the store does not answer; the caller may try
+again later. An adapter is opened as an async context manager made from its own options Struct (see
+`StoreFactory`, `ExecutorFactory`); all its methods are called from one event loop.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
+
+from msgspec import Struct
+
+from domain.inference import Chunk, InferenceRequest, InferenceResult, Routes, Usage
+from domain.retention import RetentionPolicy
+from domain.task import NewTask, Task, TaskError, TaskStatus
+
+
+class Clock(Protocol):
+    """Time. Embedded stores and workers are given one; a shared store uses its own."""
+
+    def now(self) -> int:
+        """The wall clock in microseconds since the epoch, UTC. It may jump either way."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back. For leases, timeouts and delays."""
+        ...
+
+
+# --- for clients -----------------------------------------------------------------------------
+
+
+class SubmitLimits(Struct, frozen=True):
+    """What a submit is checked against, in the same step that stores the task."""
+
+    max_pending: int
+    retention: RetentionPolicy
+
+
+class Accepted(Struct, frozen=True):
+    """The task is stored, as durably as the store promises."""
+
+    task: Task
+
+
+class QueueFull(Struct, frozen=True):
+    """Nothing was stored: this many tasks are pending already."""
+
+    pending: int
+
+
+class TaskCounts(Struct, frozen=True):
+    """How many tasks the store holds, by status."""
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+    @property
+    def total(self) -> int:
+        """All tasks, in every state."""
+        return self.pending + self.running + self.completed + self.failed + self.cancelled
+
+
+class TaskStore(Protocol):
+    """What clients need: put tasks in, look at them, and keep the store from filling up."""
+
+    async def submit(
+        self, new_tasks: Sequence[NewTask], limits: SubmitLimits
+    ) -> list[Accepted | QueueFull]:
+        """Store the tasks, one answer each, in order; one step for them all.
+
+        First makes room: removes what `purge` would, at most `PURGED_PER_SUBMIT` tasks, counting
+        the new ones as stored already. This costs a comparison of numbers while there is nothing
+        to remove. Then each task is stored as pending, created and due now, or refused when
+        `max_pending` tasks are pending. Submits that wait at the same time may share the step.
+
+        Raises `StorageFull` when there is too little room for another task.
+        """
+        ...
+
+    async def get(self, task_id: str, owner: str) -> Task | None:
+        """The task as last committed; None if it does not exist or belongs to somebody else."""
+        ...
+
+    async def counts(self) -> TaskCounts:
+        """The number of tasks by status, exact, at a cost that does not grow with them."""
+        ...
+
+    async def purge(self, retention: RetentionPolicy, limit: int) -> int:
+        """Remove at most `limit` finished tasks, and tell how many. A live task is never removed.
+
+        First those that finished before `retention.finished_before(now)`, then, while the total is
+        above `max_tasks`, the oldest finished ones by creation. One step. The cost does not grow
+        with the tasks that stay.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if a submit of now would be taken; else raise `StoreUnavailable` or `StorageFull`.
+
+        It really asks the store (a write lock, a round trip), so that readiness tells the truth.
+        """
+        ...
+
+
+PURGED_PER_SUBMIT: Final = 100
+"""How many tasks one `submit` removes at most, so that making room never holds up a claim."""
+
+
+# --- for workers -----------------------------------------------------------------------------
+
+
+class Fence(Struct, frozen=True):
+    """Names one attempt. A write with it changes nothing unless that attempt is the running one."""
+
+    task_id: str
+    attempt: int
+
+
+class Claim(Struct, frozen=True):
+    """A task that is this worker's to run until its lease ends. `input`, `options`: JSON text."""
+
+    task: Task
+    input: bytes
+    options: bytes
+
+    @property
+    def fence(self) -> Fence:
+        """What this worker's writes name."""
+        return Fence(self.task.id, self.task.attempt)
+
+
+class Completed(Struct, frozen=True):
+    """The executor gave a result (JSON text)."""
+
+    fence: Fence
+    result: bytes
+    usage: Usage | None
+
+
+class Failed(Struct, frozen=True):
+    """The executor failed for good; counts as a failure."""
+
+    fence: Fence
+    error: TaskError
+
+
+class Retry(Struct, frozen=True):
+    """The executor failed; due again `seconds` after the store's now. Counts as a failure."""
+
+    fence: Fence
+    error: TaskError
+    seconds: float
+
+
+class HandedBack(Struct, frozen=True):
+    """The worker stops before the attempt ended; due at once, in its old turn. Counts as nothing."""
+
+    fence: Fence
+
+
+Outcome = Completed | Failed | Retry | HandedBack
+
+
+class Reclaimed(Struct, frozen=True):
+    """A task whose worker vanished: pending again, or failed with `worker_lost`."""
+
+    fence: Fence
+    status: TaskStatus
+
+
+class TaskQueue(Protocol):
+    """What workers need: claims under leases, and fenced writes."""
+
+    async def claim(
+        self, worker: str, room: Mapping[str, int], lease_seconds: float
+    ) -> list[Claim]:
+        """Take due pending tasks, for each executor at most as many as it has room for. One step.
+
+        Of one executor, the lowest `rank` first, ties in the order of acceptance. A task that is
+        not due, or whose executor is not in `room`, is left alone and holds up no other. Each task
+        becomes running with `attempt` + 1 under a lease of `lease_seconds` from now. No task is
+        ever given to two callers under one attempt. The cost does not grow with stored tasks.
+        """
+        ...
+
+    async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
+        """Extend these leases to `lease_seconds` from now, and tell which of them still hold.
+
+        A lease that expired but was not reclaimed yet is renewed. A missing one is lost for good:
+        its attempt was settled, reclaimed or deleted.
+        """
+        ...
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Write how attempts ended, and tell for each whether the write took effect.
+
+        Fenced: False means that the attempt is no longer the running one, and nothing changed.
+        Each outcome is one step; those that wait at the same time may share it.
+        """
+        ...
+
+    async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
+        """Take at most `limit` running tasks whose lease has expired away from their workers.
+
+        Each counts a crash, and becomes pending in its old turn, or fails with `worker_lost` when
+        that makes more than `max_crashes`. One step, which judges the lease as it is at that
+        moment. When an embedded store is opened, every lease in it has expired.
+        """
+        ...
+
+    async def reroute(self, executors: Collection[str], routes: Routes) -> int:
+        """Give pending tasks of executors that are not among `executors` to `routes`' choice by
+        their model, and tell how many. Their turn is kept. One step.
+        """
+        ...
+
+
+class TaskFeed(Protocol):
+    """Hints. They only shorten a wait: any may be lost, late, or for nothing."""
+
+    def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` on the event loop whenever there may be something new to claim.
+
+        Returns a function that ends this. A listener is quick and does not raise.
+        """
+        ...
+
+
+class Store(TaskStore, TaskQueue, TaskFeed, Protocol):
+    """One adapter usually carries all three."""
+
+
+class StoreFactory(Protocol):
+    """What the registry finds under a store's name: most often the adapter's class itself.
+
+    `options_type` is a Struct (frozen, unknown fields forbidden) for the options of the store,
+    checked at start. Opening raises `StoreUnusable`, and then leaves everything as it was.
+    """
+
+    @property
+    def options_type(self) -> type[Struct]:
+        """The Struct of this store's options."""
+        ...
+
+    def __call__(self, options: Any, clock: Clock) -> AbstractAsyncContextManager[Store]:
+        """A store that is open within `async with`."""
+        ...
+
+
+# --- executors -------------------------------------------------------------------------------
+
+
+class Executor(Protocol):
+    """Runs one attempt. Many run at the same time."""
+
+    def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+        """Yield the output in pieces as they come (none is fine), then exactly one result, last.
+
+        Raises an `ExecutorError`, which says whether another attempt may succeed. It is cancelled
+        like any coroutine, or closed early with `aclose()`: it then lets go of its backend before
+        it returns. It holds no state of a task between attempts.
+        """
+        ...
+
+
+class ExecutorFactory(Protocol):
+    """What the registry finds under a kind of executor: most often the adapter's class itself.
+
+    `options_type` is a Struct (frozen, unknown fields forbidden) for what stands in the settings
+    under `executors.<name>` beside `kind`, `models` and `max_concurrent_tasks`.
+    """
+
+    @property
+    def options_type(self) -> type[Struct]:
+        """The Struct of this executor's options."""
+        ...
+
+    def __call__(self, options: Any) -> AbstractAsyncContextManager[Executor]:
+        """An executor that is open within `async with`."""
+        ...

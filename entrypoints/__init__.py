@@ -1,0 +1,1 @@
+"""What starts things: the command line, the HTTP API, the worker, and what wires them."""

@@ -1,0 +1,1 @@
+"""The worker: claims tasks, runs them, keeps the store in order."""

@@ -1,0 +1,102 @@
+"""Every setting there is: names, types, bounds, defaults. Units stand in the names.
+
+`settings/default.yaml` repeats the defaults for people to read; a test keeps the two in step.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+PositiveSeconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1)]
+AtLeastZero = Annotated[int, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the service listens, and how long it takes to stop."""
+
+    host: Name = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    drain_seconds: Seconds = 20
+    max_body_bytes: AtLeastOne = 1024 * 1024
+
+
+class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many tasks, for how long, and how often."""
+
+    max_concurrent_tasks: AtLeastOne = 8
+    timeout_seconds: PositiveSeconds = 300
+    task_retention_hours: Seconds = 24
+    max_tasks_count: AtLeastZero = 100_000
+    max_pending_tasks: AtLeastOne = 10_000
+    max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    retry_base_seconds: Seconds = 1
+    retry_max_seconds: Seconds = 60
+    max_result_bytes: AtLeastOne = 8 * 1024 * 1024
+    default_executor: Name = "echo"
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Leases, polls, and how many crashes a task survives."""
+
+    lease_seconds: Annotated[float, Meta(ge=1)] = 30
+    poll_seconds: PositiveSeconds = 1
+    max_crashes: AtLeastZero = 5
+
+
+class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often finished tasks are swept, besides the check on every create."""
+
+    sweep_seconds: PositiveSeconds = 3600
+
+
+class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which store, and the options of the built-in ones; a plug-in's stand under `options`."""
+
+    backend: Name = "sqlite"
+    path: str = "data/task-agent.db"
+    durability: Literal["full", "normal"] = "full"
+    min_free_bytes: AtLeastZero | None = None
+    migrate_on_start: bool = True
+    options: dict[str, Any] = {}
+
+
+class ExecutorSettings(Struct, frozen=True, kw_only=True):
+    """One executor: its kind, what it serves, and (in `options`) what its kind understands."""
+
+    kind: Name
+    models: list[str] = []
+    max_concurrent_tasks: AtLeastOne | None = None
+    options: dict[str, Any] = {}
+
+
+class SecuritySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may talk to the service. Empty lists: loopback names, and no foreign origin."""
+
+    allow_anonymous: bool = False
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
+
+
+class LoggingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is logged, and in which form (`auto`: colours on a terminal, JSON elsewhere)."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one process."""
+
+    app_name: Name = "task-agent"
+    dev_mode: bool = False
+    server: ServerSettings = field(default_factory=ServerSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    executors: dict[str, ExecutorSettings] = {}
+    security: SecuritySettings = field(default_factory=SecuritySettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
