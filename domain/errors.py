@@ -39,7 +39,7 @@ class StorageFull(StoreError):
 
     def __init__(self, free_bytes: int, needed_bytes: int) -> None:
         super().__init__(
-            f"the store accepts no tasks: {free_bytes} bytes are free, {needed_bytes} must stay free"
+            f"the store takes no tasks: {free_bytes} bytes are free, {needed_bytes} must stay free"
         )
         self.free_bytes = free_bytes
         self.needed_bytes = needed_bytes

@@ -37,7 +37,7 @@ class Execution:
             text = encode_result(result.output, self._max_result_bytes)
         except ExecutorError as error:
             return self._judge(claim, error)
-        except Exception as error:  # an executor's own mistake must cost its task only
+        except Exception as error:  # noqa: BLE001 - an executor's own mistake must cost its task only
             return self._judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
         return Completed(claim.fence, text, result.usage)
 

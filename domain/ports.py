@@ -162,7 +162,7 @@ class Retry(Struct, frozen=True):
 
 
 class HandedBack(Struct, frozen=True):
-    """The worker stops before the attempt ended; due at once, in its old turn. Counts as nothing."""
+    """The worker stops before the attempt ended; due again in its old turn. Counts as nothing."""
 
     fence: Fence
 
@@ -218,8 +218,9 @@ class TaskQueue(Protocol):
         ...
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
-        """Give pending tasks of executors that are not among `executors` to `routes`' choice by
-        their model, and tell how many. Their turn is kept. One step.
+        """Route the pending tasks of executors other than these anew, and tell how many there were.
+
+        Each goes to `routes`' choice for its model, and keeps its turn. One step.
         """
         ...
 
@@ -251,7 +252,7 @@ class StoreFactory(Protocol):
         """The Struct of this store's options."""
         ...
 
-    def __call__(self, options: Any, clock: Clock) -> AbstractAsyncContextManager[Store]:
+    def __call__(self, options: Any, clock: Clock, /) -> AbstractAsyncContextManager[Store]:
         """A store that is open within `async with`."""
         ...
 
@@ -284,6 +285,6 @@ class ExecutorFactory(Protocol):
         """The Struct of this executor's options."""
         ...
 
-    def __call__(self, options: Any) -> AbstractAsyncContextManager[Executor]:
+    def __call__(self, options: Any, /) -> AbstractAsyncContextManager[Executor]:
         """An executor that is open within `async with`."""
         ...

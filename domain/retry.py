@@ -23,7 +23,7 @@ class GiveUp(Struct, frozen=True):
 class RetryPolicy(Struct, frozen=True):
     """Exponential backoff with full jitter.
 
-    The wait is uniform over 0 … min(max_seconds, base_seconds × 2^(failures - 1)), so that many
+    The wait is uniform over 0 … min(max_seconds, base_seconds * 2^(failures - 1)), so that many
     tasks which failed together do not come back together (M. Brooker, "Exponential Backoff and
     Jitter", AWS Architecture Blog, 2015).
     """

@@ -146,6 +146,10 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
             return replace(self, status=status, completed_at=now, error=error, crashes=crashes)
         return replace(self, status=self._after(Move.LOSE_WORKER), started_at=None, crashes=crashes)
 
+    def routed(self, executor: str) -> "Task":
+        """Another executor will run the task; allowed while it is pending, keeps its turn."""
+        return replace(self, executor=executor)
+
     def _after(self, move: Move) -> TaskStatus:
         status = TRANSITIONS.get((self.status, move))
         if status is None:
