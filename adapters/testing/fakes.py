@@ -1,0 +1,66 @@
+"""A clock and an executor that do exactly what a test tells them to."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.instants import after
+
+Step = Chunk | InferenceResult | Exception | asyncio.Event
+
+
+class FakeClock:
+    """Time that stands still until a test moves it."""
+
+    def __init__(self, now: int = 1_700_000_000_000_000, monotonic: float = 5_000.0) -> None:
+        self._now = now
+        self._monotonic = monotonic
+
+    def now(self) -> int:
+        """The wall clock, in microseconds since the epoch."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment."""
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, on both clocks."""
+        self._now = after(self._now, seconds)
+        self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or (negative) back, while no time passes."""
+        self._now = after(self._now, seconds)
+
+    def restart_monotonic(self, seconds: float) -> None:
+        """Count from another moment, as the clock of another process or boot may do."""
+        self._monotonic = seconds
+
+
+class ScriptedExecutor:
+    """Plays one script per attempt, and the last script for all attempts that follow.
+
+    A script is a list of steps: a chunk or result is yielded, an exception is raised, an event is
+    waited for. `requests` are those that were started, `running` counts those not let go of yet.
+    """
+
+    def __init__(self, *scripts: Sequence[Step]) -> None:
+        self._scripts = scripts
+        self.requests: list[InferenceRequest] = []
+        self.running = 0
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+        """Play the script of this attempt."""
+        self.requests.append(request)
+        self.running += 1
+        try:
+            for step in self._scripts[min(request.attempt, len(self._scripts)) - 1]:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                else:
+                    yield step
+        finally:
+            self.running -= 1
