@@ -62,14 +62,23 @@ class ExecutorError(TaskAgentError):
     code: ClassVar[str]
     retryable: bool = False
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        """`retryable` None: as is usual for this kind of error."""
         super().__init__(message)
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class ExecutorUnavailable(ExecutorError):
-    """No connection, a busy backend (429) or one that broke down (5xx). Retried."""
+    """No connection, a busy backend (429) or one that broke down (5xx). Usually retried."""
 
     code = "executor_unavailable"
     retryable = True
@@ -79,12 +88,7 @@ class ExecutorFailed(ExecutorError):
     """The backend's answer ended early or made no sense; retried unless told otherwise."""
 
     code = "executor_error"
-
-    def __init__(
-        self, message: str, *, retryable: bool = True, retry_after_seconds: float | None = None
-    ) -> None:
-        super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.retryable = retryable
+    retryable = True
 
 
 class UpstreamRejected(ExecutorError):
