@@ -1,0 +1,112 @@
+"""The service with a real llama.cpp server behind it, which dies and comes back."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+PROGRAM = Path(__file__).parents[1] / "llama_server.py"
+LONG_TOKENS = 2_500  # takes a second or more
+
+
+class Backend:
+    """A llama.cpp server that can be killed, and started again on its port."""
+
+    def __init__(self, directory):
+        self._directory = directory
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._process = None
+
+    def start(self):
+        command = [sys.executable, str(PROGRAM)]
+        command += ["--directory", str(self._directory), "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._process.stdout.readline().strip(), "the server did not start"
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def is_generating(self):
+        with urlopen(f"http://127.0.0.1:{self.port}/slots", timeout=10) as answer:
+            return json.load(answer)[0]["is_processing"]
+
+
+@pytest.fixture
+def backend(tmp_path):
+    backend = Backend(tmp_path)
+    backend.start()
+    yield backend
+    backend.kill()
+
+
+@pytest.fixture
+def service(make_service, backend):
+    tiny = {
+        "kind": "openai_compatible",
+        "base_url": f"http://127.0.0.1:{backend.port}/v1",
+        "models": ["tiny"],
+    }
+    return make_service(
+        executors__tiny=json.dumps(tiny),
+        inference__retry_base_seconds=0.5,
+        inference__retry_max_seconds=2,
+    ).start()
+
+
+def submit_long(service, max_attempts):
+    options = {"model": "tiny", "max_tokens": LONG_TOKENS}
+    return service.submit("tell me", options, max_attempts=max_attempts)
+
+
+def kill_in_the_middle(backend, eventually):
+    eventually(backend.is_generating, 10, "the model is at work")
+    backend.kill()
+
+
+def test_a_task_completes_with_the_text_and_usage_of_the_model(service):
+    task = service.until_done(service.submit("hello", {"model": "tiny", "max_tokens": 12}))
+    assert (task["status"], task["executor"], task["model"]) == ("completed", "tiny", "tiny")
+    assert len(task["result"]["output"]) == 12
+    usage = task["usage"]
+    assert usage["output_tokens"] == 12
+    assert usage["input_tokens"] > 0
+    assert usage["total_tokens"] == usage["input_tokens"] + 12
+
+
+@pytest.mark.parametrize(
+    ("max_attempts", "code"),
+    [(1, "executor_error"), (2, "executor_unavailable")],
+    ids=["cut in the last attempt", "gone at the last attempt"],
+)
+def test_a_server_killed_in_the_middle_fails_the_task_once_its_attempts_are_used_up(
+    service, backend, eventually, max_attempts, code
+):
+    task_id = submit_long(service, max_attempts)
+    kill_in_the_middle(backend, eventually)
+    task = service.until_done(task_id)
+    assert (task["status"], task["error"]["code"]) == ("failed", code)
+    assert (task["failures"], task["attempt"]) == (max_attempts, max_attempts)
+    assert task["result"] is None
+    assert task["usage"] is None
+    backend.start()
+
+
+def test_a_server_that_is_back_in_time_completes_the_task(service, backend, eventually):
+    task_id = submit_long(service, max_attempts=10)
+    kill_in_the_middle(backend, eventually)
+    backend.start()
+    task = service.until_done(task_id, within=40)
+    assert (task["status"], task["error"]) == ("completed", None)
+    assert task["failures"] >= 1
+    assert task["attempt"] == task["failures"] + 1
+    assert task["usage"]["output_tokens"] == LONG_TOKENS

@@ -1,0 +1,118 @@
+"""SIGTERM and SIGINT: the real process stops in time, loses nothing, and fails nothing."""
+
+import json
+import signal
+import socket
+import time
+from http.client import HTTPConnection
+
+import pytest
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT]
+DRAIN_SECONDS = 1
+POST_HEAD = (
+    b"POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 100\r\n"
+)
+
+
+@pytest.fixture
+def connections():
+    """Sockets that live until the test ends."""
+    opened = []
+    yield opened
+    for connection in opened:
+        connection.close()
+
+
+def open_sockets(service, big_task, connections):
+    """One connection of each kind that a service may find open when it has to stop."""
+    idle = HTTPConnection(*service.address, timeout=10)
+    idle.request("GET", "/livez")
+    assert idle.getresponse().read() is not None
+    half_head, half_body, slow_reader = (
+        socket.create_connection(service.address, timeout=10) for _ in range(3)
+    )
+    half_head.sendall(POST_HEAD)
+    half_body.sendall(POST_HEAD + b'\r\n{"input": "')
+    # More answers than the buffers of both ends hold, and nobody reads them.
+    get = f"GET /api/v1/task/{big_task} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    slow_reader.sendall(get * 20)
+    slow_reader.recv(1)
+    connections += [idle, half_head, half_body, slow_reader]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_process_in_time_and_hands_back_what_is_unfinished(
+    make_service, connections, number
+):
+    # With max_crashes 0, a task that was not handed back fails at the next start.
+    service = make_service(server__drain_seconds=DRAIN_SECONDS, worker__max_crashes=0).start()
+    big = service.submit("x" * 900_000, {})
+    service.until_done(big)
+    unfinished = service.submit("unfinished", {"delay_seconds": 60})
+    finishing = service.submit("finishing", {"delay_seconds": 0.5})
+    service.until_running(unfinished)
+    service.until_running(finishing)
+    open_sockets(service, big, connections)
+
+    service.signal(number)
+    assert service.exit_code(within=DRAIN_SECONDS + 2) == 0
+
+    service.restart()
+    again = service.until_running(unfinished, within=2, after_attempt=1)
+    assert (again["attempt"], again["failures"], again["error"]) == (2, 0, None)
+    finished = service.task(finishing)
+    assert (finished["status"], finished["attempt"]) == ("completed", 1)
+
+
+def test_a_draining_service_answers_reads_and_refuses_new_tasks(make_service, eventually):
+    service = make_service(server__drain_seconds=20).start()
+    running = service.submit("running", {"delay_seconds": 2})
+    service.until_running(running)
+    service.signal(signal.SIGTERM)
+    not_ready = eventually(
+        lambda: service.request("GET", "/readyz").status == 503, 1, "the drain shows"
+    )
+    assert not_ready
+    refused = service.post("late", {})
+    assert (refused.status, refused.json["code"]) == (503, "draining")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert refused.headers["Content-Type"].startswith("application/problem+json")
+    assert service.request("GET", "/livez").status == 200
+    assert service.task(running)["status"] == "running"
+    # It does not wait for the rest of drain_seconds once nothing runs any more.
+    assert service.exit_code(within=5) == 0
+    service.restart()
+    assert service.task(running)["status"] == "completed"
+    assert service.request("GET", "/api/v1/health").json["tasks_count"] == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_the_process_within_a_second(make_service, eventually, number):
+    service = make_service(server__drain_seconds=60).start()
+    task_id = service.submit("running", {"delay_seconds": 60})
+    service.until_running(task_id)
+    service.signal(number)
+    eventually(lambda: service.request("GET", "/readyz").status == 503, 1, "the drain shows")
+    service.signal(number)
+    service.exit_code(within=1)
+    service.restart()
+    service.until_running(task_id, within=2, after_attempt=1)
+
+
+def test_an_idle_service_stops_at_once(make_service):
+    service = make_service(server__drain_seconds=60).start()
+    asked = time.monotonic()
+    service.signal(signal.SIGTERM)
+    assert service.exit_code(within=2) == 0, time.monotonic() - asked
+
+
+def test_a_signal_during_the_start_ends_the_process(make_service, eventually):
+    service = make_service().launch()
+    database = service.directory / "data" / "task-agent.db"
+    eventually(database.exists, 20, "the start is under way")
+    service.signal(signal.SIGTERM)
+    service.exit_code(within=3)
+    service.start()
+    assert json.loads(service.request("GET", "/api/v1/health").body)["status"] == "healthy"

@@ -1,0 +1,1 @@
+"""A store and an executor for the Task Agent, outside its repository."""

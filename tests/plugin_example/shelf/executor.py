@@ -1,0 +1,45 @@
+"""An executor that says everything louder."""
+
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import ClassVar, Self
+
+from msgspec import Struct
+
+from domain.errors import InvalidInput
+from domain.inference import Chunk, InferenceRequest, InferenceResult
+
+
+class ShoutOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may stand under `executors.<name>` beside `kind`, `models` and the limit."""
+
+    ending: str = "!"
+
+
+class ShoutExecutor:
+    """Gives the input in capitals, word by word."""
+
+    options_type: ClassVar[type[Struct]] = ShoutOptions
+
+    def __init__(self, options: ShoutOptions) -> None:
+        self._ending = options.ending
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+        """See `Executor.run`."""
+        if not isinstance(request.input, str):
+            raise InvalidInput("only a text can be shouted")
+        text = request.input.upper() + self._ending
+        for word in text.split(" "):
+            yield Chunk(word)
+        yield InferenceResult(text)

@@ -1,0 +1,14 @@
+"""The contracts that the service ships, held against this package's store and executor."""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from adapters.testing.fakes import FakeClock
+from adapters.testing.store_contract import EmbeddedStoreContract
+from domain.ports import Store
+from shelf.store import ShelfOptions, ShelfTaskStore
+
+
+class TestShelfTaskStore(EmbeddedStoreContract):
+    def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
+        return ShelfTaskStore(ShelfOptions(), clock)
