@@ -67,9 +67,10 @@ class TaskError(Struct, frozen=True):
     retryable: bool
 
 
-def worker_lost(crashes: int) -> TaskError:
-    """The error of a task whose worker vanished `crashes` times, which was once too often."""
-    return TaskError("worker_lost", f"its worker vanished {crashes} times while it ran", False)
+def worker_lost(max_crashes: int) -> TaskError:
+    """The error of a task whose worker vanished once more than it may."""
+    message = f"its worker vanished more often than worker.max_crashes ({max_crashes}) allows"
+    return TaskError("worker_lost", message, retryable=False)
 
 
 class TransitionRefused(ValueError):
@@ -142,7 +143,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         """The lease ran out. It is pending again with its turn kept, or it crashed too often."""
         crashes = self.crashes + 1
         if crashes > max_crashes:
-            status, error = self._after(Move.GIVE_UP), worker_lost(crashes)
+            status, error = self._after(Move.GIVE_UP), worker_lost(max_crashes)
             return replace(self, status=status, completed_at=now, error=error, crashes=crashes)
         return replace(self, status=self._after(Move.LOSE_WORKER), started_at=None, crashes=crashes)
 
