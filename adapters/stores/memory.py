@@ -155,15 +155,13 @@ class MemoryTaskStore:
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
-        moved = 0
-        for executor in self._pending.keys() - set(executors):
-            for entry in self._pending.pop(executor):
-                row = self._rows[entry[2]]
-                self._enqueue(row, row.task.routed(routes.executor_for(row.task.model)))
-                moved += 1
+        waiting = [self._pending.pop(name) for name in self._pending.keys() - set(executors)]
+        moved = [self._rows[task_id] for heap in waiting for _, _, task_id in heap]
+        for row in moved:
+            self._enqueue(row, row.task.routed(routes.executor_for(row.task.model)))
         if moved:
             self._hint()
-        return moved
+        return len(moved)
 
     # --- TaskFeed ----------------------------------------------------------------------------
 
