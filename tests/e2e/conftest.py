@@ -54,15 +54,15 @@ class Service:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
-        self.ready_at = 0.0
         self.lines: list[str] = []
         self._environ = environ
+        self._ready = threading.Event()
 
     # --- the process -------------------------------------------------------------------------
 
     def launch(self, *arguments: str) -> Self:
         """Start the process, and do not wait for anything."""
-        self.url, self.lines = "", []
+        self.lines, self._ready = [], threading.Event()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "entrypoints", "serve", *arguments],
             cwd=self.directory,
@@ -72,15 +72,15 @@ class Service:
             stderr=subprocess.PIPE,
         )
         assert self.process.stderr is not None
-        reading = (self.process.stderr, self.lines)
+        reading = (self.process.stderr, self.lines, self._ready)
         threading.Thread(target=self._read_log, args=reading, daemon=True).start()
         return self
 
     def start(self) -> Self:
         """Start the process, and wait for `service_ready`."""
         self.launch()
-        poll(lambda: self.url or self._ended(), START_SECONDS, "service_ready")
-        assert self.url, f"the service did not start:\n{self.log()}"
+        poll(lambda: self._ready.is_set() or self._ended(), START_SECONDS, "service_ready")
+        assert self._ready.is_set(), f"the service did not start:\n{self.log()}"
         return self
 
     def restart(self) -> Self:
@@ -119,12 +119,12 @@ class Service:
         parsed = [json.loads(line) for line in self.lines if line.startswith("{")]
         return [record for record in parsed if record["event"] == event]
 
-    def _read_log(self, stream: IO[bytes], lines: list[str]) -> None:
+    def _read_log(self, stream: IO[bytes], lines: list[str], ready: threading.Event) -> None:
         for line in stream:
             lines.append(line.decode())
             if b'"service_ready"' in line:
-                self.ready_at = time.monotonic()
                 self.url = json.loads(line)["url"]
+                ready.set()
         stream.close()
 
     # --- its clients -------------------------------------------------------------------------
@@ -136,9 +136,7 @@ class Service:
         assert parts.port is not None
         return parts.hostname, parts.port
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, **headers: str
-    ) -> Answer:
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request on a connection of its own."""
         connection = HTTPConnection(*self.address, timeout=ANSWER_SECONDS)
         try:

@@ -98,7 +98,6 @@ def test_a_server_killed_in_the_middle_fails_the_task_once_its_attempts_are_used
     assert (task["failures"], task["attempt"]) == (max_attempts, max_attempts)
     assert task["result"] is None
     assert task["usage"] is None
-    backend.start()
 
 
 def test_a_server_that_is_back_in_time_completes_the_task(service, backend, eventually):

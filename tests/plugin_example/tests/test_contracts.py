@@ -3,10 +3,11 @@
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+from shelf.store import ShelfOptions, ShelfTaskStore
+
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_contract import EmbeddedStoreContract
 from domain.ports import Store
-from shelf.store import ShelfOptions, ShelfTaskStore
 
 
 class TestShelfTaskStore(EmbeddedStoreContract):
