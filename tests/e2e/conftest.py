@@ -114,11 +114,6 @@ class Service:
     def log(self) -> str:
         return "".join(self.lines)
 
-    def records(self, event: str) -> list[dict[str, Any]]:
-        """The log's JSON lines with this event."""
-        parsed = [json.loads(line) for line in self.lines if line.startswith("{")]
-        return [record for record in parsed if record["event"] == event]
-
     def _read_log(self, stream: IO[bytes], lines: list[str], ready: threading.Event) -> None:
         for line in stream:
             lines.append(line.decode())
