@@ -7,17 +7,22 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-PositiveSeconds = Annotated[float, Meta(gt=0)]
-Seconds = Annotated[float, Meta(ge=0)]
-AtLeastOne = Annotated[int, Meta(ge=1)]
-AtLeastZero = Annotated[int, Meta(ge=0)]
+# The upper bounds keep every sum with them inside 64 bits; nobody needs a hundred years.
+PositiveSeconds = Annotated[float, Meta(gt=0, le=3_000_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=3_000_000_000)]
+Hours = Annotated[float, Meta(ge=0, le=1_000_000)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+AtLeastZero = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Reference = Annotated[str, Meta(min_length=1, max_length=300)]
+Text = Annotated[str, Meta(min_length=1)]
+AdapterOptions = Annotated[dict[str, Any], "checked against the adapter's own Struct, later"]
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the service listens, and how long it takes to stop."""
 
-    host: Name = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     drain_seconds: Seconds = 20
     max_body_bytes: AtLeastOne = 1024 * 1024
@@ -28,7 +33,7 @@ class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     max_concurrent_tasks: AtLeastOne = 8
     timeout_seconds: PositiveSeconds = 300
-    task_retention_hours: Seconds = 24
+    task_retention_hours: Hours = 24
     max_tasks_count: AtLeastZero = 100_000
     max_pending_tasks: AtLeastOne = 10_000
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
@@ -41,7 +46,7 @@ class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Leases, polls, and how many crashes a task survives."""
 
-    lease_seconds: Annotated[float, Meta(ge=1)] = 30
+    lease_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 30
     poll_seconds: PositiveSeconds = 1
     max_crashes: AtLeastZero = 5
 
@@ -55,21 +60,28 @@ class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which store, and the options of the built-in ones; a plug-in's stand under `options`."""
 
-    backend: Name = "sqlite"
-    path: str = "data/task-agent.db"
+    backend: Reference = "sqlite"
+    path: Text = "data/task-agent.db"
     durability: Literal["full", "normal"] = "full"
     min_free_bytes: AtLeastZero | None = None
     migrate_on_start: bool = True
-    options: dict[str, Any] = {}
+    options: AdapterOptions = {}
 
 
-class ExecutorSettings(Struct, frozen=True, kw_only=True):
-    """One executor: its kind, what it serves, and (in `options`) what its kind understands."""
+class ExecutorSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One executor: its kind and what it serves.
 
-    kind: Name
+    In the files, what its kind understands stands beside these keys; here it is in `options`.
+    """
+
+    kind: Reference
     models: list[str] = []
     max_concurrent_tasks: AtLeastOne | None = None
-    options: dict[str, Any] = {}
+    options: AdapterOptions = {}
+
+
+def _echo_alone() -> dict[str, ExecutorSettings]:
+    return {"echo": ExecutorSettings(kind="echo")}
 
 
 class SecuritySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +109,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
-    executors: dict[str, ExecutorSettings] = {}
+    executors: dict[Name, ExecutorSettings] = field(default_factory=_echo_alone)
     security: SecuritySettings = field(default_factory=SecuritySettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)

@@ -1,0 +1,174 @@
+"""The command line: `task-agent` and `python -m entrypoints`.
+
+Exit codes: 0 a clean stop, 1 an unexpected failure, 2 wrong settings or arguments, 3 something that
+is needed cannot be used. Commands import what they need when they run, so that a wrong setting is
+answered at once.
+"""
+
+import asyncio
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from domain.errors import StoreUnusable
+from settings.conversion import SettingsError, Sources, masked, source_of
+from settings.schema import Settings
+
+_HERE: Final = Path(__file__).parents[1]
+
+
+class WrongSettings(click.ClickException):
+    """Ends the program with one message on standard error, and no traceback."""
+
+    exit_code = 2
+
+
+class Unusable(click.ClickException):
+    """The same, where the settings are fine but something they name cannot be used."""
+
+    exit_code = 3
+
+
+class Program(click.Group):
+    """Turns what can be wrong with a start into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        check_packages()
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise WrongSettings(str(error)) from error
+        except StoreUnusable as error:
+            raise Unusable(str(error)) from error
+
+
+def check_packages() -> None:
+    """Raise `Unusable` unless the four packages are the ones of this distribution.
+
+    Their names are so general that another distribution, or the working directory, may shadow one.
+    """
+    try:
+        version("task-agent")
+    except PackageNotFoundError:
+        raise Unusable("task-agent is not installed here; `make serve` does that") from None
+    for name in ("domain", "adapters", "entrypoints", "settings"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).parent if spec and spec.origin else None
+        if found != _HERE / name:
+            message = (
+                f"the package `{name}` comes from {found}, allowed: {_HERE / name} of task-agent"
+            )
+            raise Unusable(message)
+
+
+def _settings_option(command: Any) -> Any:
+    return click.option(
+        "--settings",
+        "files",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A YAML file, merged over the others; may be given more than once.",
+    )(command)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="task-agent", message="%(prog)s %(version)s")
+def main() -> None:
+    """Runs inference tasks in the background: submit one over HTTP, ask for its result later.
+
+    Settings come from settings/default.yaml, settings/<ENV>.yaml (ENV: local, develop or
+    production), the files in TASK_AGENT_SETTINGS, --settings, and variables such as
+    TASK_AGENT_SERVER__PORT; later wins. `task-agent settings` shows them.
+    """
+
+
+@main.command()
+@click.option("--host", help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free one, and says which.")
+@_settings_option
+def serve(host: str | None, port: int | None, files: tuple[Path, ...]) -> None:
+    """Run the API and the worker in one process."""
+    from settings.loader import load_settings, settings_files
+
+    chosen = {"server.host": host, "server.port": port}
+    arguments = {key: value for key, value in chosen.items() if value is not None}
+    settings, sources = load_settings(files, arguments=arguments)
+
+    from entrypoints.logging import configure_logging
+    from entrypoints.serve import run
+
+    configure_logging(settings.logging)
+    sys.exit(run(settings, sources, settings_files(files, os.environ)))
+
+
+@main.command()
+@_settings_option
+def migrate(files: tuple[Path, ...]) -> None:
+    """Bring the store's schema up to date; `serve` does it too when it starts."""
+    settings, sources = _loaded(files)
+
+    from entrypoints.bootstrap import migrate_store
+
+    asyncio.run(migrate_store(settings, sources))
+    click.echo(f"the {settings.store.backend} store is up to date")
+
+
+@main.command()
+@_settings_option
+def settings(files: tuple[Path, ...]) -> None:
+    """Show the settings in force and where each came from, secrets masked."""
+    in_force, sources = _loaded(files)
+    lines = [
+        (f"{key} = {_as_json(masked(key, value))}", source_of(key, sources))
+        for key, value in _settings_by_key(in_force)
+    ]
+    width = min(max(len(line) for line, _ in lines), 60)
+    for line, source in lines:
+        click.echo(f"{line:<{width}}  # {source}")
+
+
+@main.command()
+@_settings_option
+def openapi(files: tuple[Path, ...]) -> None:
+    """Print the OpenAPI document."""
+    in_force, _ = _loaded(files)
+
+    from entrypoints.http.app import openapi_document
+
+    sys.stdout.buffer.write(openapi_document(in_force))
+
+
+def _loaded(files: Sequence[Path]) -> tuple[Settings, Sources]:
+    from settings.loader import load_settings
+
+    return load_settings(files)
+
+
+def _settings_by_key(in_force: Settings) -> Iterator[tuple[str, Any]]:
+    """Every setting under its dotted key, as it stands in the files."""
+    values = msgspec.to_builtins(in_force)
+    for executor in values["executors"].values():
+        executor |= executor.pop("options")
+    yield from _flat(values, "")
+
+
+def _flat(values: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        key = f"{section}.{name}" if section else name
+        if isinstance(value, dict) and value:
+            yield from _flat(value, key)
+        else:
+            yield key, value
+
+
+def _as_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
