@@ -1,4 +1,4 @@
-"""The command line: `task-agent` and `python -m entrypoints`.
+"""The command line: `task-agent` and `python -m entrypoints`, which start in `__main__.py`.
 
 Exit codes: 0 a clean stop, 1 an unexpected failure, 2 wrong settings or arguments, 3 something that
 is needed cannot be used. Commands import what they need when they run, so that a wrong setting is
@@ -6,13 +6,11 @@ answered at once.
 """
 
 import asyncio
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
@@ -20,8 +18,6 @@ import msgspec
 from domain.errors import StoreUnusable
 from settings.conversion import SettingsError, Sources, masked, source_of
 from settings.schema import Settings
-
-_HERE: Final = Path(__file__).parents[1]
 
 
 class WrongSettings(click.ClickException):
@@ -41,32 +37,12 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        check_packages()
         try:
             return super().invoke(ctx)
         except SettingsError as error:
             raise WrongSettings(str(error)) from error
         except StoreUnusable as error:
             raise Unusable(str(error)) from error
-
-
-def check_packages() -> None:
-    """Raise `Unusable` unless the four packages are the ones of this distribution.
-
-    Their names are so general that another distribution, or the working directory, may shadow one.
-    """
-    try:
-        version("task-agent")
-    except PackageNotFoundError:
-        raise Unusable("task-agent is not installed here; `make serve` does that") from None
-    for name in ("domain", "adapters", "entrypoints", "settings"):
-        spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).parent if spec and spec.origin else None
-        if found != _HERE / name:
-            message = (
-                f"the package `{name}` comes from {found}, allowed: {_HERE / name} of task-agent"
-            )
-            raise Unusable(message)
 
 
 def _settings_option(command: Any) -> Any:
