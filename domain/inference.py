@@ -81,15 +81,19 @@ def encode_result(output: object, max_bytes: int) -> bytes:
 
 
 def _refuse_inexact(value: object) -> None:
-    """Raise ValueError for numbers which JSON, or the readers of ours, would change silently."""
+    """Raise ValueError for what JSON, or the readers of ours, would refuse or change silently."""
     match value:
         case float() if not math.isfinite(value):
             raise ValueError(f"{value} is not a JSON number")
         case int() if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
             raise ValueError("an integer needs more than 64 bits")
-        case dict():
+        case None | str() | int() | float():
+            return
+        case dict() if all(isinstance(key, str) for key in value):
             for item in value.values():
                 _refuse_inexact(item)
         case list() | tuple():
             for item in value:
                 _refuse_inexact(item)
+        case _:
+            raise ValueError(f"a {type(value).__name__} is not a JSON value")

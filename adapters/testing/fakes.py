@@ -42,18 +42,21 @@ class ScriptedExecutor:
     """Plays one script per attempt, and the last script for all attempts that follow.
 
     A script is a list of steps: a chunk or result is yielded, an exception is raised, an event is
-    waited for. `requests` are those that were started, `running` counts those not let go of yet.
+    waited for. `requests` are those that were begun (`started` is set by the first), `running`
+    counts those not let go of yet.
     """
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
         self._scripts = scripts
         self.requests: list[InferenceRequest] = []
+        self.started = asyncio.Event()
         self.running = 0
 
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
         """Play the script of this attempt."""
         self.requests.append(request)
         self.running += 1
+        self.started.set()
         try:
             for step in self._scripts[min(request.attempt, len(self._scripts)) - 1]:
                 if isinstance(step, Exception):
