@@ -1,0 +1,117 @@
+"""What a figure is, and what it needs to be measured."""
+
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import filling
+from load import Answers
+from machine import LOAD_CORE, SERVER_CORE, process_on
+from servers import Server
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    seconds: float = 2.0
+    paced_seconds: float = 20.0
+    drained: int = 5_000
+    stored: int = 100_000
+    kept: int = 1_000_000
+    pending: int = 100_000
+
+
+QUICK = Scale(seconds=0.2, paced_seconds=0.5, drained=200, stored=1_000, kept=2_000, pending=1_000)
+"""Shows that everything works; the figures say nothing."""
+
+
+_ENOUGH = 1_000  # requests: fewer are over before it shows how busy the load is
+
+
+class Bench:
+    """One run of the program: where it writes, and the process that makes the load."""
+
+    def __init__(self, scale: Scale, directory: Path) -> None:
+        self.scale = scale
+        self.busiest = 0.0
+        self._directory = directory
+        self._load = process_on(LOAD_CORE)
+
+    def new_directory(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._directory))
+
+    def load(self, run: Callable[..., Answers], server: Server, *arguments: object) -> Answers:
+        """Run a function of `load.py` against the server, and note how busy its core was."""
+        answers = self._load.submit(run, server.port, *arguments).result()
+        if len(answers.sent) >= _ENOUGH:
+            self.busiest = max(self.busiest, answers.busy)
+        return answers
+
+    def copy_of_kept(self) -> Path:
+        """A directory with a `tasks.db` that holds `scale.kept` finished tasks."""
+        directory = self.new_directory()
+        shutil.copy(self._kept, directory / "tasks.db")
+        return directory
+
+    @cached_property
+    def _kept(self) -> Path:
+        path = self.new_directory() / "tasks.db"
+        with process_on(SERVER_CORE) as process:
+            process.submit(filling.fill_sqlite, path, self.scale.kept).result()
+        return path
+
+
+Sample = Callable[[], Mapping[str, float]]
+"""Measures once; gives a value for each label."""
+
+Contestant = Callable[[Bench], AbstractContextManager[Sample]]
+"""Gets ready to be measured, once per run of a figure."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table. A goal is for the ratio to the line `over`, if there is one."""
+
+    label: str
+    over: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Something to be measured. `unit` is that of the values, not of the ratios."""
+
+    name: str
+    title: str
+    unit: str
+    contestants: Sequence[Contestant]
+    lines: Sequence[Line]
+
+
+@dataclass
+class Measured:
+    """The values of a figure, by label, one for each round; and how busy the load's core was."""
+
+    figure: Figure
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    load_busy: float = 0.0
+
+
+def measure(figure: Figure, bench: Bench, rounds: int) -> Measured:
+    """Measure the contestants in turn (A B C A B C …), so that what slows the machine hits all."""
+    measured, bench.busiest = Measured(figure), 0.0
+    with ExitStack() as stack:
+        samples = [stack.enter_context(contestant(bench)) for contestant in figure.contestants]
+        for _ in range(rounds):
+            for sample in samples:
+                for label, value in sample().items():
+                    measured.values[label].append(value)
+    measured.load_busy = bench.busiest
+    return measured

@@ -1,0 +1,85 @@
+"""How long a client waits, at a pace that leaves the server idle most of the time."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import load
+import tasks
+from bench import Bench, Figure, Line
+from contestants import BARE, MEMORY, QUIET, SQLITE, sampled, service
+from servers import Server
+
+_IDLE_PER_SECOND = 50
+_PACED_PER_SECOND = 100
+_STAMPING: Final = {
+    "EXECUTORS__STAMPING__KIND": "stamping:StampingExecutor",
+    "INFERENCE__DEFAULT_EXECUTOR": "stamping",
+}
+
+
+def _answered(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    answers = bench.load(load.paced, server, bench.scale.seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
+    return {label: _percentile(50, answers.sent, answers.received)}
+
+
+def _begun(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    """From the sending of the submit to the first line that the executor runs."""
+    answers = bench.load(load.paced, server, bench.scale.seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
+    made = tasks.ids(answers)
+    views = tasks.finished(bench, server, made)
+    began = [views[task_id].result["output"] for task_id in made]
+    return {label: _percentile(50, answers.sent, began)}
+
+
+def _paced(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    answers = bench.load(
+        load.paced, server, bench.scale.paced_seconds, tasks.SUBMIT, _PACED_PER_SECOND
+    )
+    made = tasks.ids(answers)
+    views = tasks.finished(bench, server, made)
+    ends = [view.completed_at for view in (views[task_id] for task_id in made)]
+    completed = [end.timestamp() for end in ends if end]
+    return {
+        f"{label}: submit answered, p99": _percentile(99, answers.sent, answers.received),
+        f"{label}: completed, p99": _percentile(99, answers.sent, completed),
+    }
+
+
+def _percentile(percent: int, begins: Sequence[float], ends: Sequence[float]) -> float:
+    """Of the milliseconds between, pair by pair."""
+    spans = [(end - begin) * 1000 for begin, end in zip(begins, ends, strict=True)]
+    return statistics.quantiles(spans, n=100)[percent - 1]
+
+
+IDLE = Figure(
+    "idle",
+    "idle (50 submits a second): submit sent to execution begun, p50; Litestar: to answer",
+    "ms",
+    [
+        sampled("bare Litestar", BARE, _answered),
+        sampled("memory", service(MEMORY, QUIET, _STAMPING), _begun),
+        sampled("SQLite", service(SQLITE, QUIET, _STAMPING), _begun),
+    ],
+    [
+        Line("bare Litestar"),
+        Line("memory", "bare Litestar", at_most=2),
+        Line("SQLite", "bare Litestar", at_most=3),
+    ],
+)
+
+PACED = Figure(
+    "paced",
+    "100 echo tasks a second for 20 s: submit sent to answer, and to `completed_at`",
+    "ms",
+    [
+        sampled("memory", service(MEMORY), _paced),
+        sampled("SQLite", service(SQLITE), _paced),
+    ],
+    [
+        Line("memory: submit answered, p99"),
+        Line("memory: completed, p99"),
+        Line("SQLite: submit answered, p99"),
+        Line("SQLite: completed, p99"),
+    ],
+)

@@ -1,0 +1,70 @@
+"""The requests that make the load, and what is read from their answers."""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import load
+import msgspec
+from bench import Bench
+from load import Answers
+from servers import Server
+
+_FINISH_SECONDS = 120
+
+
+class View(msgspec.Struct):
+    """What the bench looks at of a task, the service's as well as the floors'."""
+
+    task_id: str
+    status: str
+    result: Any = None
+    completed_at: datetime | None = None
+
+
+_view = msgspec.json.Decoder(View)
+
+
+def submit(text: str = "hello", **options: object) -> bytes:
+    """A request that creates a task."""
+    body = msgspec.json.encode({"input": text, "options": {"model": "bench", **options}})
+    head = (
+        "POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+SUBMIT = submit()
+SUBMIT_LONG = submit(delay_seconds=3600)
+"""A task that takes as long as it may, as inference does: it leaves the core to the submits."""
+
+
+def ids(answers: Answers) -> list[str]:
+    return [_view.decode(body).task_id for body in answers.bodies]
+
+
+def get(task_id: str) -> bytes:
+    return f"GET /api/v1/task/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def finished(bench: Bench, server: Server, task_ids: Sequence[str]) -> dict[str, View]:
+    """Wait until all have completed; the last one is asked for until it has, then all."""
+    end = time.monotonic() + _FINISH_SECONDS
+    while time.monotonic() < end:
+        if _completed(_views(bench, server, task_ids[-1:])):
+            views = _views(bench, server, task_ids)
+            if _completed(views):
+                return {view.task_id: view for view in views}
+        time.sleep(0.005)
+    raise TimeoutError(f"{len(task_ids)} tasks took longer than {_FINISH_SECONDS} s")
+
+
+def _views(bench: Bench, server: Server, task_ids: Iterable[str]) -> list[View]:
+    answers = bench.load(load.each, server, [get(task_id) for task_id in task_ids])
+    return [_view.decode(body) for body in answers.bodies]
+
+
+def _completed(views: Iterable[View]) -> bool:
+    return all(view.status == "completed" for view in views)

@@ -1,0 +1,147 @@
+"""Requests and tasks a second, 64 clients at once."""
+
+from collections.abc import Mapping
+
+import load
+import tasks
+from bench import Bench, Figure, Line
+from contestants import (
+    BARE,
+    MEMORY,
+    ORIGINAL,
+    QUIET,
+    RAW,
+    SCANNING,
+    SQLITE,
+    fresh,
+    kept_in_memory,
+    kept_in_sqlite,
+    sampled,
+    service,
+)
+from servers import Server
+
+_READ = 500
+
+
+def _submit(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    """Tasks that take long, as inference does: but for the first eight they only wait."""
+    answers = bench.load(load.during, server, bench.scale.seconds, [tasks.SUBMIT_LONG])
+    return {label: answers.per_second}
+
+
+def _submit_and_run(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    answers = bench.load(load.during, server, bench.scale.seconds, [tasks.SUBMIT])
+    return {label: answers.per_second}
+
+
+def _get(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    made = tasks.ids(bench.load(load.each, server, [tasks.SUBMIT] * _READ))
+    tasks.finished(bench, server, made)
+    requests = [tasks.get(task_id) for task_id in made]
+    return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
+
+
+def _drain(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    """From the first submit to the last `completed_at`."""
+    answers = bench.load(load.each, server, [tasks.SUBMIT] * bench.scale.drained)
+    views = tasks.finished(bench, server, tasks.ids(answers)).values()
+    ended = max(view.completed_at.timestamp() for view in views if view.completed_at)
+    return {label: len(views) / (ended - min(answers.sent))}
+
+
+SUBMIT = Figure(
+    "submit",
+    "submit, 64 clients; the slots are taken by long tasks, the rest wait",
+    "/s",
+    [
+        sampled("raw ASGI", RAW, _submit),
+        sampled("bare Litestar", BARE, _submit),
+        fresh("original design, scan on every create", SCANNING, _submit),
+        sampled("original design without its scan", ORIGINAL, _submit),
+        sampled("memory", service(MEMORY, QUIET), _submit),
+        sampled("SQLite", service(SQLITE, QUIET), _submit),
+        sampled("memory, logging as shipped", service(MEMORY), _submit),
+        sampled("SQLite, logging as shipped", service(SQLITE), _submit),
+    ],
+    [
+        Line("raw ASGI", "bare Litestar"),
+        Line("bare Litestar"),
+        Line("original design, scan on every create", "bare Litestar"),
+        Line("original design without its scan", "bare Litestar"),
+        Line("memory", "bare Litestar", at_least=0.9),
+        Line("SQLite", "bare Litestar", at_least=0.7),
+        Line("memory, logging as shipped", "bare Litestar", at_least=0.75),
+        Line("SQLite, logging as shipped", "bare Litestar", at_least=0.6),
+    ],
+)
+
+SUBMIT_AND_RUN = Figure(
+    "submit-and-run",
+    "submit, 64 clients, while the same core runs the echo tasks as they come",
+    "/s",
+    [
+        sampled("original design without its scan", ORIGINAL, _submit_and_run),
+        sampled("memory", service(MEMORY, QUIET), _submit_and_run),
+        sampled("SQLite", service(SQLITE, QUIET), _submit_and_run),
+    ],
+    [
+        Line("original design without its scan"),
+        Line("memory", "original design without its scan"),
+        Line("SQLite", "original design without its scan"),
+    ],
+)
+
+GET = Figure(
+    "get",
+    f"get of finished tasks ({_READ} in turn), 64 clients",
+    "/s",
+    [
+        sampled("raw ASGI", RAW, _get),
+        sampled("bare Litestar", BARE, _get),
+        sampled("original design", ORIGINAL, _get),
+        sampled("memory", service(MEMORY, QUIET), _get),
+        sampled("SQLite", service(SQLITE, QUIET), _get),
+    ],
+    [
+        Line("raw ASGI", "bare Litestar"),
+        Line("bare Litestar"),
+        Line("original design", "bare Litestar"),
+        Line("memory", "bare Litestar", at_least=0.85),
+        Line("SQLite", "bare Litestar", at_least=0.6),
+    ],
+)
+
+DRAIN = Figure(
+    "drain",
+    "drain of 5,000 echo tasks, first submit to last completion, 64 clients, 8 slots",
+    "/s",
+    [
+        sampled("original design without its scan", ORIGINAL, _drain),
+        sampled("memory", service(MEMORY, QUIET), _drain),
+        sampled("SQLite", service(SQLITE, QUIET), _drain),
+    ],
+    [
+        Line("original design without its scan"),
+        Line("memory", "original design without its scan", at_least=0.8),
+        Line("SQLite", "original design without its scan", at_least=0.5),
+    ],
+)
+
+KEPT = Figure(
+    "kept",
+    "submit, 64 clients, with 1,000,000 finished tasks kept",
+    "/s",
+    [
+        sampled("memory, none kept", service(MEMORY, QUIET), _submit),
+        sampled("memory, 1,000,000 kept", kept_in_memory, _submit),
+        sampled("SQLite, none kept", service(SQLITE, QUIET), _submit),
+        sampled("SQLite, 1,000,000 kept", kept_in_sqlite, _submit),
+    ],
+    [
+        Line("memory, none kept"),
+        Line("memory, 1,000,000 kept", "memory, none kept", at_least=0.95),
+        Line("SQLite, none kept"),
+        Line("SQLite, 1,000,000 kept", "SQLite, none kept", at_least=0.9),
+    ],
+)
