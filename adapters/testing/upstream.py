@@ -1,0 +1,193 @@
+"""A fake backend with a chat completions API, on a real socket, which misbehaves when asked to.
+
+The `model` of a request names the behaviour; any other model answers as it should: with the text of
+the last message, a word at a time, and the usage. So one fake serves good and bad requests side by
+side.
+
+    async with FakeUpstream(MISBEHAVIOURS) as upstream:
+        ...  # talk to upstream.base_url
+        await upstream.until_let_go()
+
+A behaviour goes on until it is over or the client closes the connection.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any, Final, Self, cast
+
+import msgspec
+from msgspec import Struct
+
+_FOR_EVER: Final = 3600
+_json: Final = msgspec.json.encode
+
+
+class ReceivedRequest(Struct, frozen=True):
+    """What a client sent: header names in lower case, the body as JSON value."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+class Exchange:
+    """One request, and the means to answer it well or badly."""
+
+    def __init__(self, request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        self.request = request
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are; waits while the client does not read."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def head(self, status: int = 200, **headers: str | int) -> None:
+        """Send the head of an answer. `content_type=…` becomes `content-type: …`."""
+        lines = [f"HTTP/1.1 {status} Whatever", "connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+
+    async def whole(self, body: bytes, status: int = 200, **headers: str | int) -> None:
+        """Send a whole answer, whose length is declared; JSON unless told otherwise."""
+        await self.head(
+            status, **{"content_type": "application/json", "content_length": len(body), **headers}
+        )
+        await self.send(body)
+
+    async def stream_head(self) -> None:
+        """Begin a stream of events that ends when the connection is closed."""
+        await self.head(content_type="text/event-stream")
+
+    async def event(self, data: bytes) -> None:
+        """Send one event."""
+        await self.send(b"data: " + data + b"\n\n")
+
+    async def piece(self, text: str) -> None:
+        """Send one piece of text."""
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        await self.event(_json({"object": "chat.completion.chunk", "choices": [choice]}))
+
+    async def hang(self) -> None:
+        """Do nothing until the client goes away."""
+        await asyncio.sleep(_FOR_EVER)
+
+    def reset(self) -> None:
+        """Break the connection off with a TCP reset."""
+        socket = self._writer.get_extra_info("socket")
+        socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+
+Behaviour = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+
+def reply_to(body: Mapping[str, Any]) -> str:
+    """The text that a good answer to this request has: that of its last message."""
+    return str(body["messages"][-1]["content"])
+
+
+def usage_of(text: str) -> dict[str, int]:
+    """The usage that a good answer of this text reports: a token a word."""
+    words = len(text.split())
+    return {"prompt_tokens": words, "completion_tokens": words, "total_tokens": 2 * words}
+
+
+async def answer(exchange: Exchange) -> None:
+    """Stream as one should, or answer at once if that was asked for."""
+    if not exchange.request.body.get("stream"):
+        await answer_whole(exchange)
+        return
+    text = reply_to(exchange.request.body)
+    await exchange.stream_head()
+    for number, word in enumerate(text.split(" ")):
+        await exchange.piece(f" {word}" if number else word)
+    await exchange.event(_json({"choices": [], "usage": usage_of(text)}))
+    await exchange.event(b"[DONE]")
+
+
+async def answer_whole(exchange: Exchange) -> None:
+    """Ignore `stream`, and answer with a plain `chat.completion`."""
+    text = reply_to(exchange.request.body)
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+    await exchange.whole(
+        _json({"object": "chat.completion", "choices": [choice], "usage": usage_of(text)})
+    )
+
+
+class FakeUpstream:
+    """Listens on a free port of the loopback address while it is entered."""
+
+    def __init__(self, behaviours: Mapping[str, Behaviour] | None = None) -> None:
+        self._behaviours = behaviours or {}
+        self._server: asyncio.Server
+        self._open: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+        self.requests: list[ReceivedRequest] = []
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for serving in self._open:
+            serving.cancel()
+        await self.until_let_go()
+
+    @property
+    def base_url(self) -> str:
+        """What stands before `/chat/completions`."""
+        port = self._server.sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}/v1"
+
+    async def until_let_go(self, within_seconds: float = 1.0) -> None:
+        """Wait until no connection is open any more. Raises `TimeoutError`."""
+        async with asyncio.timeout(within_seconds), self._changed:
+            await self._changed.wait_for(lambda: not self._open)
+
+    async def until_asked(self, requests: int, within_seconds: float = 5.0) -> None:
+        """Wait until so many requests have come in. Raises `TimeoutError`."""
+        async with asyncio.timeout(within_seconds), self._changed:
+            await self._changed.wait_for(lambda: len(self.requests) >= requests)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = cast("asyncio.Task[None]", asyncio.current_task())
+        self._open.add(serving)
+        try:
+            with suppress(asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
+                await self._behave(reader, writer)
+        finally:
+            writer.close()
+            self._open.remove(serving)
+            await self._notify()
+
+    async def _behave(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await _received(reader)
+        self.requests.append(request)
+        await self._notify()
+        behaviour = self._behaviours.get(str(request.body.get("model")), answer)
+        acting = asyncio.create_task(behaviour(Exchange(request, writer)))
+        client_gone = asyncio.create_task(reader.read())
+        try:
+            await asyncio.wait({acting, client_gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            acting.cancel()
+            client_gone.cancel()
+            await asyncio.gather(acting, client_gone, return_exceptions=True)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+async def _received(reader: asyncio.StreamReader) -> ReceivedRequest:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    first, *lines = head.rstrip().split("\r\n")
+    fields = (line.partition(":") for line in lines)
+    headers = {name.lower(): value.strip() for name, _, value in fields}
+    body = await reader.readexactly(int(headers["content-length"]))
+    return ReceivedRequest(first.split()[1], headers, msgspec.json.decode(body))
