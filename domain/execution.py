@@ -36,9 +36,9 @@ class Execution:
             result = await self._result_of(claim)
             text = encode_result(result.output, self._max_result_bytes)
         except ExecutorError as error:
-            return self._judge(claim, error)
+            return self.judge(claim, error)
         except Exception as error:  # noqa: BLE001 - an executor's own mistake must cost its task only
-            return self._judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
+            return self.judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
         return Completed(claim.fence, text, result.usage)
 
     def timed_out(self, claim: Claim) -> Failed:
@@ -67,7 +67,8 @@ class Execution:
                     raise ResultTooLarge(self._max_result_bytes)
         raise ExecutorFailed("the executor ended without a result")
 
-    def _judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
+    def judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
+        """The outcome of an attempt that ended with this error."""
         task = claim.task
         shown = TaskError(error.code, error.message, error.retryable)
         decision = self._retry.decide(

@@ -1,0 +1,222 @@
+"""The composition root: settings become a running service. Only this module names adapters."""
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final, TypeVar
+
+import structlog
+from msgspec.structs import asdict, replace
+from uuid_utils import uuid7
+
+from adapters.clock import SystemClock
+from adapters.registry import UnknownAdapter, executor_factory, store_factory
+from domain.execution import Execution
+from domain.inference import Routes
+from domain.ports import Clock, Executor, Store, SubmitLimits
+from domain.retention import RetentionPolicy
+from domain.retry import RetryPolicy
+from domain.service import SubmitDefaults, TaskService
+from entrypoints.readiness import Readiness
+from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
+from entrypoints.worker.maintenance import Maintenance, MaintenanceOptions
+from settings.conversion import SettingsError, Sources, convert, source_of
+from settings.schema import ExecutorSettings, InferenceSettings, Settings, StoreSettings
+
+EVERY_MODEL: Final = "*"
+_SYSTEM_CLOCK: Final = SystemClock()
+_SECONDS_PER_HOUR: Final = 3600
+
+Factory = TypeVar("Factory")
+
+log = structlog.get_logger()
+
+
+class Service:
+    """What the edge needs of a running service, and how to stop it."""
+
+    def __init__(self, tasks: TaskService, readiness: Readiness, dispatcher: Dispatcher) -> None:
+        self.tasks = tasks
+        self.readiness = readiness
+        self._dispatcher = dispatcher
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new tasks, let the running ones end within this time, hand the others back.
+
+        Reads go on working. Returns at most 1.2 seconds after the time given.
+        """
+        self.readiness.fault("draining", "the service is stopping")
+        self.tasks.stop_accepting()
+        await self._dispatcher.drain(seconds)
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, sources: Sources, *, clock: Clock = _SYSTEM_CLOCK
+) -> AsyncIterator[Service]:
+    """A service whose worker claims. What still runs when it is closed is handed back.
+
+    Raises `SettingsError`, and then has opened nothing; and `StoreUnusable`.
+    """
+    routes = routes_of(settings, sources)
+    executors_to_open = _executors(settings, sources)
+    store_to_open = _store(settings.store, sources, clock)
+    _warn_of_early_removal(settings.inference)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(store_to_open)
+        executors = {
+            name: await stack.enter_async_context(executor)
+            for name, executor in executors_to_open.items()
+        }
+        await _reroute(store, executors, routes)
+        readiness = Readiness(clock.monotonic)
+        execution = _execution(settings.inference, executors)
+        dispatcher = Dispatcher(store, execution, _dispatching(settings), clock, readiness)
+        maintenance = Maintenance(store, _maintaining(settings), readiness)
+        async with _at_work(dispatcher, maintenance):
+            readiness.clear("start")
+            yield Service(_tasks(settings.inference, store, routes), readiness, dispatcher)
+
+
+async def migrate_store(settings: Settings, sources: Sources) -> None:
+    """Bring the store's schema up to date. Raises `SettingsError` and `StoreUnusable`."""
+    migrating = replace(settings.store, migrate_on_start=True)
+    async with _store(migrating, sources, _SYSTEM_CLOCK):
+        return
+
+
+@asynccontextmanager
+async def _at_work(dispatcher: Dispatcher, maintenance: Maintenance) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        # Orphans are reclaimed first, so that the first claim may find them.
+        loops = [group.create_task(maintenance.run()), group.create_task(dispatcher.run())]
+        try:
+            await dispatcher.claimed_once.wait()
+            yield
+        finally:
+            await dispatcher.drain(0)
+            for loop in loops:
+                loop.cancel()
+
+
+# --- adapters --------------------------------------------------------------------------------
+
+
+def _store(
+    settings: StoreSettings, sources: Sources, clock: Clock
+) -> AbstractAsyncContextManager[Store]:
+    factory = _known(store_factory, settings.backend, "store.backend", sources)
+    names = factory.options_type.__struct_fields__
+    shared = {name: value for name, value in asdict(settings).items() if name in names}
+    options = convert(shared | settings.options, factory.options_type, "store.options", sources)
+    return factory(options, clock)
+
+
+def _executors(
+    settings: Settings, sources: Sources
+) -> dict[str, AbstractAsyncContextManager[Executor]]:
+    return {
+        name: _executor(executor, f"executors.{name}", sources)
+        for name, executor in settings.executors.items()
+    }
+
+
+def _executor(
+    settings: ExecutorSettings, key: str, sources: Sources
+) -> AbstractAsyncContextManager[Executor]:
+    factory = _known(executor_factory, settings.kind, f"{key}.kind", sources)
+    return factory(convert(settings.options, factory.options_type, key, sources))
+
+
+def _known(find: Callable[[str], Factory], name: str, key: str, sources: Sources) -> Factory:
+    try:
+        return find(name)
+    except UnknownAdapter as error:
+        raise SettingsError(f"{key} (from {source_of(key, sources)}): {error}") from error
+
+
+# --- what the settings mean to the domain and the worker ---------------------------------------
+
+
+def routes_of(settings: Settings, sources: Sources) -> Routes:
+    """Which executor serves which model. Raises `SettingsError` where two list the same one."""
+    owners: dict[str, str] = {}
+    for name, executor in settings.executors.items():
+        for model in executor.models:
+            other = owners.setdefault(model, name)
+            if other != name:
+                key = f"executors.{name}.models"
+                raise SettingsError(
+                    f"{key} (from {source_of(key, sources)}) lists {model[:100]!r}, as does"
+                    f" executors.{other}.models; allowed: each model in one executor"
+                )
+    fallback = owners.pop(EVERY_MODEL, settings.inference.default_executor)
+    return Routes(owners, fallback)
+
+
+async def _reroute(store: Store, executors: Collection[str], routes: Routes) -> None:
+    moved = await store.reroute(executors, routes)
+    if moved:
+        log.warning("tasks_rerouted", count=moved, reason="their executor is not configured")
+
+
+def _retention(inference: InferenceSettings) -> RetentionPolicy:
+    return RetentionPolicy(
+        inference.task_retention_hours * _SECONDS_PER_HOUR, inference.max_tasks_count
+    )
+
+
+def _warn_of_early_removal(inference: InferenceSettings) -> None:
+    live = inference.max_pending_tasks + inference.max_concurrent_tasks
+    if 0 < inference.max_tasks_count <= live:
+        log.warning(
+            "results_may_be_removed_at_once",
+            reason="inference.max_pending_tasks and max_concurrent_tasks reach max_tasks_count",
+            max_tasks_count=inference.max_tasks_count,
+            most_live_tasks=live,
+        )
+
+
+def _tasks(inference: InferenceSettings, store: Store, routes: Routes) -> TaskService:
+    return TaskService(
+        store,
+        routes,
+        SubmitLimits(inference.max_pending_tasks, _retention(inference)),
+        SubmitDefaults(inference.timeout_seconds, inference.max_attempts),
+        new_id=lambda: str(uuid7()),
+    )
+
+
+def _execution(inference: InferenceSettings, executors: Mapping[str, Executor]) -> Execution:
+    return Execution(
+        executors,
+        RetryPolicy(inference.retry_base_seconds, inference.retry_max_seconds),
+        inference.max_result_bytes,
+        roll=random.random,
+    )
+
+
+def _dispatching(settings: Settings) -> DispatcherOptions:
+    most = settings.inference.max_concurrent_tasks
+    return DispatcherOptions(
+        worker=f"{socket.gethostname()}-{os.getpid()}-{uuid7().hex[-8:]}",
+        max_concurrent_tasks=most,
+        executor_limits={
+            name: min(most, executor.max_concurrent_tasks or most)
+            for name, executor in settings.executors.items()
+        },
+        lease_seconds=settings.worker.lease_seconds,
+        poll_seconds=settings.worker.poll_seconds,
+    )
+
+
+def _maintaining(settings: Settings) -> MaintenanceOptions:
+    return MaintenanceOptions(
+        retention=_retention(settings.inference),
+        sweep_seconds=settings.retention.sweep_seconds,
+        reclaim_seconds=settings.worker.poll_seconds,
+        max_crashes=settings.worker.max_crashes,
+    )
