@@ -1,0 +1,1 @@
+SELECT pending, running, completed, failed, cancelled FROM task_count

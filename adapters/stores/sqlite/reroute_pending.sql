@@ -1,0 +1,1 @@
+SELECT DISTINCT executor, model FROM task WHERE status = 'pending'

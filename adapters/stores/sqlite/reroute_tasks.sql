@@ -1,0 +1,3 @@
+UPDATE task
+SET executor = :chosen
+WHERE status = 'pending' AND executor = :executor AND model IS :model

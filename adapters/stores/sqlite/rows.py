@@ -1,0 +1,108 @@
+"""Tasks as the statements of this folder write them, and read them back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from domain.inference import Usage
+from domain.instants import after
+from domain.ports import Completed, Failed, HandedBack, Outcome, Retry
+from domain.task import NewTask, Task, TaskError, TaskStatus
+
+Values = Mapping[str, Any]
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_metadata: Final = msgspec.json.Decoder(dict[str, str]).decode
+_decode_usage: Final = msgspec.json.Decoder(Usage).decode
+_decode_error: Final = msgspec.json.Decoder(TaskError).decode
+
+
+def json_text(value: Usage | TaskError | Mapping[str, str] | None) -> str | None:
+    """The value as JSON; None stays None."""
+    return None if value is None else _encode(value).decode()
+
+
+def submitted(new: NewTask, now: int) -> Values:
+    """The values of `submit_task.sql`: due as soon as it is created."""
+    return {
+        "id": new.id,
+        "owner": new.owner,
+        "executor": new.executor,
+        "model": new.model,
+        "timeout_seconds": new.timeout_seconds,
+        "max_attempts": new.max_attempts,
+        "now": now,
+    }
+
+
+def settled(outcome: Outcome, now: int) -> dict[str, Any]:
+    """The values of `settle_task.sql`; `due` None keeps the turn."""
+    values: dict[str, Any] = {
+        "id": outcome.fence.task_id,
+        "attempt": outcome.fence.attempt,
+        "status": TaskStatus.PENDING,
+        "failed": 0,
+        "due": None,
+        "completed_at": None,
+        "usage": None,
+        "error": None,
+    }
+    match outcome:
+        case Completed(usage=usage):
+            values |= {"status": TaskStatus.COMPLETED, "completed_at": now}
+            values |= {"usage": json_text(usage)}
+        case Failed(error=error):
+            values |= {"status": TaskStatus.FAILED, "completed_at": now}
+            values |= {"error": json_text(error), "failed": 1}
+        case Retry(seconds=seconds):
+            values |= {"due": after(now, seconds), "failed": 1}
+        case HandedBack():
+            pass
+        case _:
+            assert_never(outcome)
+    return values
+
+
+def task_from(row: Sequence[Any]) -> Task:
+    """The task of a row of `get_task.sql`, or of another that begins with the same columns."""
+    (
+        task_id,
+        owner,
+        status,
+        executor,
+        model,
+        timeout_seconds,
+        max_attempts,
+        rank,
+        created_at,
+        attempt,
+        failures,
+        crashes,
+        started_at,
+        completed_at,
+        usage,
+        error,
+        metadata,
+        result,
+    ) = row[:18]
+    return Task(
+        id=task_id,
+        owner=owner,
+        status=TaskStatus(status),
+        executor=executor,
+        model=model,
+        metadata=_decode_metadata(metadata),
+        timeout_seconds=timeout_seconds,
+        max_attempts=max_attempts,
+        rank=rank,
+        created_at=created_at,
+        attempt=attempt,
+        failures=failures,
+        crashes=crashes,
+        started_at=started_at,
+        completed_at=completed_at,
+        result=result,
+        usage=None if usage is None else _decode_usage(usage),
+        error=None if error is None else _decode_error(error),
+    )

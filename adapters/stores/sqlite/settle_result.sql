@@ -1,0 +1,1 @@
+INSERT INTO task_result (number, result) VALUES (?, ?)

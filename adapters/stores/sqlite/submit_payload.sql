@@ -1,0 +1,2 @@
+INSERT INTO task_payload (number, metadata, options, input)
+VALUES (:number, :metadata, :options, :input)

@@ -1,0 +1,235 @@
+"""The statements, and the numbers kept beside them. All of it runs in the writer thread.
+
+Each method is the port's method of the same name, as a step of a transaction that `GroupCommit`
+begins and ends. The counts by status, and the instant at which the oldest finished task ended, are
+kept in memory, so that the check on create compares numbers; a transaction that is rolled back
+takes what it did to them along. The counts are in the file too, so that opening counts nothing.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+from adapters.stores.sqlite.disk import DiskFloor
+from adapters.stores.sqlite.rows import json_text, settled, submitted, task_from
+from domain.errors import StorageFull
+from domain.inference import Routes
+from domain.ports import (
+    PURGED_PER_SUBMIT,
+    Accepted,
+    Claim,
+    Clock,
+    Completed,
+    Fence,
+    Outcome,
+    QueueFull,
+    Reclaimed,
+    SubmitLimits,
+    TaskCounts,
+)
+from domain.retention import RetentionPolicy
+from domain.task import NewTask, Task, TaskStatus
+
+SQL: Final[Mapping[str, str]] = {
+    file.name.removesuffix(".sql"): file.read_text(encoding="utf-8")
+    for file in files(__package__).iterdir()
+    if file.name.endswith(".sql")
+}
+
+
+def get(connection: sqlite3.Connection, task_id: str, owner: str) -> Task | None:
+    """See `TaskStore.get`. Runs in the reader thread, on its own connection."""
+    row = connection.execute(SQL["get_task"], (task_id, owner)).fetchone()
+    return None if row is None else task_from(row)
+
+
+class Tables:
+    """The tables of one file, and what is known about them."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, floor: DiskFloor) -> None:
+        """Every lease found in the file is expired: its process has gone."""
+        self._execute: Callable[..., sqlite3.Cursor] = connection.execute
+        self._clock = clock
+        self._floor = floor
+        self._execute(SQL["expire_leases"])
+        [counts] = self._execute(SQL["read_counts"])
+        self._counts = dict(zip(TaskStatus, counts, strict=True))
+        self._oldest_completion = self._read_oldest_completion()
+        self._unplaced: Counter[RetentionPolicy] = Counter()
+        self.committed()
+
+    # --- the transaction ---------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Before the commit: make room once for all submits, and write the counts down."""
+        for retention, unplaced in self._unplaced.items():
+            self.purge(retention, PURGED_PER_SUBMIT, arriving=unplaced)
+        if self._counts != self._committed_counts:
+            self._write_counts()
+
+    def committed(self) -> None:
+        """The transaction is committed: what it changed is true from now on."""
+        self._unplaced.clear()
+        self._committed_counts = self._counts.copy()
+        self._committed_oldest_completion = self._oldest_completion
+        self.counts = TaskCounts(**{status.value: n for status, n in self._counts.items()})
+
+    def roll_back(self) -> None:
+        """The transaction was rolled back."""
+        self._unplaced.clear()
+        self._counts = self._committed_counts.copy()
+        self._oldest_completion = self._committed_oldest_completion
+
+    # --- TaskStore ---------------------------------------------------------------------------
+
+    def submit(
+        self, new_tasks: Sequence[NewTask], limits: SubmitLimits
+    ) -> list[Accepted | QueueFull] | StorageFull:
+        """See `TaskStore.submit`."""
+        shortage = self._floor.shortage()
+        if shortage is not None:
+            return shortage
+        now = self._clock.now()
+        answers = [self._add(new, now, limits.max_pending) for new in new_tasks]
+        self._unplaced[limits.retention] += sum(isinstance(a, QueueFull) for a in answers)
+        return answers
+
+    def purge(self, retention: RetentionPolicy, limit: int, *, arriving: int = 0) -> int:
+        """See `TaskStore.purge`. `arriving` tasks are counted as stored already."""
+        removed = 0
+        before = retention.finished_before(self._clock.now())
+        oldest = self._oldest_completion
+        if before is not None and oldest is not None and oldest < before:
+            removed = self._remove("purge_expired", {"before": before, "limit": limit})
+        total = sum(self._counts.values())
+        excess = min(retention.excess(total, arriving), limit - removed)
+        if excess > 0 and self._oldest_completion is not None:
+            removed += self._remove("purge_excess", {"limit": excess})
+        return removed
+
+    def check(self) -> StorageFull | None:
+        """See `TaskStore.check`: a write that changes nothing."""
+        self._write_counts()
+        return self._floor.shortage()
+
+    # --- TaskQueue ---------------------------------------------------------------------------
+
+    def claim(self, worker: str, room: Mapping[str, int], lease_seconds: float) -> list[Claim]:
+        """See `TaskQueue.claim`."""
+        values = {
+            "worker": worker,
+            "now": self._clock.now(),
+            "lease_until": self._clock.monotonic() + lease_seconds,
+        }
+        claims = [
+            Claim(task_from(row), *row[18:20])
+            for executor, free in room.items()
+            if free > 0
+            for row in self._claim({**values, "executor": executor, "room": free})
+        ]
+        self._move(TaskStatus.PENDING, TaskStatus.RUNNING, len(claims))
+        return claims
+
+    def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
+        """See `TaskQueue.renew`."""
+        until = self._clock.monotonic() + lease_seconds
+        return {fence for fence in fences if self._renew(fence, until)}
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+        """See `TaskQueue.settle`."""
+        now = self._clock.now()
+        return [self._settle(outcome, now) for outcome in outcomes]
+
+    def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
+        """See `TaskQueue.reclaim`."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        expired = self._execute(SQL["reclaim_expired"], {"monotonic": monotonic, "limit": limit})
+        moved = [task_from(row).worker_vanished(now, max_crashes) for row in expired.fetchall()]
+        return [self._reclaim(task, monotonic) for task in moved]
+
+    def reroute(self, executors: Collection[str], routes: Routes) -> int:
+        """See `TaskQueue.reroute`."""
+        return sum(
+            self._reroute(executor, model, routes.executor_for(model))
+            for executor, model in self._execute(SQL["reroute_pending"]).fetchall()
+            if executor not in executors
+        )
+
+    # --- one task ----------------------------------------------------------------------------
+
+    def _add(self, new: NewTask, now: int, max_pending: int) -> Accepted | QueueFull:
+        pending = self._counts[TaskStatus.PENDING]
+        if pending >= max_pending:
+            return QueueFull(pending)
+        number = self._execute(SQL["submit_task"], submitted(new, now)).lastrowid
+        payload = (number, json_text(new.metadata), new.options, new.input)
+        self._execute(SQL["submit_payload"], payload)
+        self._counts[TaskStatus.PENDING] += 1
+        return Accepted(new.accepted(now))
+
+    def _claim(self, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """The rows in the order of claims, which an UPDATE does not promise."""
+        rows = self._execute(SQL["claim_tasks"], values).fetchall()
+        rows.sort(key=lambda row: (row[7], row[20]))
+        return rows
+
+    def _renew(self, fence: Fence, until: float) -> bool:
+        values = {"id": fence.task_id, "attempt": fence.attempt, "lease_until": until}
+        return self._execute(SQL["renew_lease"], values).rowcount == 1
+
+    def _settle(self, outcome: Outcome, now: int) -> bool:
+        values = settled(outcome, now)
+        written = self._execute(SQL["settle_task"], values).fetchall()
+        if not written:
+            return False
+        if isinstance(outcome, Completed):
+            self._execute(SQL["settle_result"], (*written[0], outcome.result))
+        self._move(TaskStatus.RUNNING, values["status"])
+        self._note_completion(values["completed_at"])
+        return True
+
+    def _reclaim(self, task: Task, monotonic: float) -> Reclaimed:
+        values = {
+            "id": task.id,
+            "attempt": task.attempt,
+            "monotonic": monotonic,
+            "status": task.status,
+            "crashes": task.crashes,
+            "started_at": task.started_at,
+            "completed_at": task.completed_at,
+            "error": json_text(task.error),
+        }
+        self._execute(SQL["reclaim_task"], values)
+        self._move(TaskStatus.RUNNING, task.status)
+        self._note_completion(task.completed_at)
+        return Reclaimed(Fence(task.id, task.attempt), task.status)
+
+    def _reroute(self, executor: str, model: str | None, chosen: str) -> int:
+        values = {"executor": executor, "model": model, "chosen": chosen}
+        return self._execute(SQL["reroute_tasks"], values).rowcount
+
+    # --- the numbers -------------------------------------------------------------------------
+
+    def _move(self, origin: TaskStatus, target: TaskStatus, tasks: int = 1) -> None:
+        self._counts[origin] -= tasks
+        self._counts[target] += tasks
+
+    def _note_completion(self, completed_at: int | None) -> None:
+        if completed_at is not None:
+            self._oldest_completion = min(self._oldest_completion or completed_at, completed_at)
+
+    def _remove(self, statement: str, values: Mapping[str, int]) -> int:
+        statuses = [TaskStatus(status) for [status] in self._execute(SQL[statement], values)]
+        for status in statuses:
+            self._counts[status] -= 1
+        self._oldest_completion = self._read_oldest_completion()
+        return len(statuses)
+
+    def _read_oldest_completion(self) -> int | None:
+        [[instant]] = self._execute(SQL["oldest_completion"])
+        return None if instant is None else int(instant)
+
+    def _write_counts(self) -> None:
+        self._execute(SQL["write_counts"], {s.value: n for s, n in self._counts.items()})
