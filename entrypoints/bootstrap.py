@@ -63,7 +63,7 @@ async def open_service(
     """
     routes = routes_of(settings, sources)
     executors_to_open = _executors(settings, sources)
-    store_to_open = _store(settings.store, sources, clock)
+    store_to_open = store_of(settings.store, sources, clock)
     _warn_of_early_removal(settings.inference)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(store_to_open)
@@ -84,7 +84,7 @@ async def open_service(
 async def migrate_store(settings: Settings, sources: Sources) -> None:
     """Bring the store's schema up to date. Raises `SettingsError` and `StoreUnusable`."""
     migrating = replace(settings.store, migrate_on_start=True)
-    async with _store(migrating, sources, _SYSTEM_CLOCK):
+    async with store_of(migrating, sources, _SYSTEM_CLOCK):
         return
 
 
@@ -105,9 +105,10 @@ async def _at_work(dispatcher: Dispatcher, maintenance: Maintenance) -> AsyncIte
 # --- adapters --------------------------------------------------------------------------------
 
 
-def _store(
+def store_of(
     settings: StoreSettings, sources: Sources, clock: Clock
 ) -> AbstractAsyncContextManager[Store]:
+    """The store that the settings name, not open yet. Raises `SettingsError`."""
     factory = _known(store_factory, settings.backend, "store.backend", sources)
     names = factory.options_type.__struct_fields__
     shared = {name: value for name, value in asdict(settings).items() if name in names}
