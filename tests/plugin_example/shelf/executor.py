@@ -1,12 +1,14 @@
 """An executor that says everything louder."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import ClassVar, Self
 
 from msgspec import Struct
 
-from domain.errors import InvalidInput
+from domain.errors import InvalidInput, ResultTooLarge
 from domain.inference import Chunk, InferenceRequest, InferenceResult
 
 
@@ -36,10 +38,13 @@ class ShoutExecutor:
         return None
 
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
-        """See `Executor.run`."""
+        """See `Executor.run`. The task option `pause_seconds` is the time that each word takes."""
         if not isinstance(request.input, str):
             raise InvalidInput("only a text can be shouted")
         text = request.input.upper() + self._ending
-        for word in text.split(" "):
+        if len(text.encode()) > request.max_result_bytes:
+            raise ResultTooLarge(request.max_result_bytes)
+        for word in re.findall(r"\s*\S+\s*", text):
+            await asyncio.sleep(request.options.get("pause_seconds", 0))
             yield Chunk(word)
         yield InferenceResult(text)

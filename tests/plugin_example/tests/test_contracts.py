@@ -1,15 +1,39 @@
 """The contracts that the service ships, held against this package's store and executor."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from shelf.executor import ShoutExecutor, ShoutOptions
 from shelf.store import ShelfOptions, ShelfTaskStore
 
+from adapters.testing.executor_contract import ExecutorContract, attempt_of
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_contract import EmbeddedStoreContract
+from domain.inference import InferenceRequest
 from domain.ports import Store
 
 
 class TestShelfTaskStore(EmbeddedStoreContract):
     def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
         return ShelfTaskStore(ShelfOptions(), clock)
+
+
+class TestShoutExecutor(ExecutorContract):
+    factory = ShoutExecutor
+
+    @asynccontextmanager
+    async def options(self) -> AsyncIterator[ShoutOptions]:
+        yield ShoutOptions(ending="!!")
+
+    def good(self) -> list[tuple[InferenceRequest, str]]:
+        return [
+            (attempt_of("hear me"), "HEAR ME!!"),
+            (attempt_of("  and  again "), "  AND  AGAIN !!"),
+        ]
+
+    def endless(self) -> InferenceRequest:
+        return attempt_of("hello", options={"pause_seconds": 60})
+
+    def bad(self) -> list[InferenceRequest]:
+        return [attempt_of({"not": "a text"})]
