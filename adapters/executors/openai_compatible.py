@@ -34,6 +34,7 @@ from domain.inference import Chunk, InferenceRequest, InferenceResult
 _END_MARK: Final = b"[DONE]"
 _MIB: Final = 1024 * 1024
 _STREAMED_BYTES_PER_RESULT_BYTE: Final = 128
+_READ_BYTES: Final = 64 * 1024
 _HTTP_ERRORS: Final = range(300, 600)
 
 PositiveSeconds = Annotated[float, Meta(gt=0)]
@@ -108,6 +109,7 @@ class OpenAICompatibleExecutor:
                 total=None, connect=self._options.connect_timeout_seconds
             ),
             auto_decompress=False,
+            read_bufsize=_READ_BYTES,
         )
         return self
 
@@ -161,7 +163,8 @@ class OpenAICompatibleExecutor:
     async def _refuse_failure(self, response: aiohttp.ClientResponse) -> None:
         if response.status in _HTTP_ERRORS:
             wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            quote = self._quoted(said(await error_body(response)))
+            body = await error_body(response, self._options.silence_timeout_seconds)
+            quote = self._quoted(said(body))
             raise refusal(response.status, quote, retry_after_seconds=wait)
         encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":

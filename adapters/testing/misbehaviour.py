@@ -1,7 +1,8 @@
 """Every way to misbehave that backends were seen with, for `adapters.testing.upstream`."""
 
 import asyncio
-import gzip
+import zlib
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from adapters.testing.upstream import Behaviour, Exchange, answer_whole
 
 _DRIP_SECONDS: Final = 0.02
-_BOMB_BYTES: Final = 64 * 1024 * 1024
+_BOMB_MEBIBYTES: Final = 64
 _json: Final = msgspec.json.encode
 
 MISBEHAVIOURS: Final[dict[str, Behaviour]] = {}
@@ -34,6 +35,14 @@ async def _send_slowly(exchange: Exchange) -> None:
     while True:
         await exchange.send(b"x")
         await asyncio.sleep(_DRIP_SECONDS)
+
+
+@cache
+def _bomb() -> bytes:
+    """Little in gzip format, much when it is unpacked."""
+    gzip = zlib.compressobj(level=1, wbits=31)
+    packed = b"".join(gzip.compress(bytes(1024 * 1024)) for _ in range(_BOMB_MEBIBYTES))
+    return packed + gzip.flush()
 
 
 @_misbehaviour
@@ -203,13 +212,13 @@ async def _invalid_utf8(exchange: Exchange) -> None:
 
 @_misbehaviour
 async def _a_gzip_bomb(exchange: Exchange) -> None:
-    bomb = gzip.compress(bytes(_BOMB_BYTES), compresslevel=1)
+    bomb = _bomb()
     await exchange.whole(bomb, content_encoding="gzip")
 
 
 @_misbehaviour
 async def _an_error_with_a_gzip_bomb(exchange: Exchange) -> None:
-    bomb = gzip.compress(bytes(_BOMB_BYTES), compresslevel=1)
+    bomb = _bomb()
     await exchange.whole(bomb, status=400, content_encoding="gzip")
 
 
@@ -251,3 +260,25 @@ async def _no_usage(exchange: Exchange) -> None:
 @_misbehaviour
 async def _a_redirect(exchange: Exchange) -> None:
     await exchange.whole(b"", status=302, location="/elsewhere")
+
+
+@_misbehaviour
+async def _two_choices(exchange: Exchange) -> None:
+    await exchange.stream_head()
+    await exchange.piece("one")
+    await exchange.event(b'{"choices": [{"index": 1, "delta": {"content": "two"}}]}')
+    await exchange.event(b"[DONE]")
+
+
+@_misbehaviour
+async def _end_mark_without_a_line_end(exchange: Exchange) -> None:
+    await exchange.stream_head()
+    await exchange.piece("one")
+    await exchange.send(b"data: [DONE]")
+
+
+@_misbehaviour
+async def _lines_ended_by_cr_lf(exchange: Exchange) -> None:
+    await exchange.stream_head()
+    await exchange.send(b'data: {"choices": [\r\ndata: {"delta": {"content": "one"}}]}\r')
+    await exchange.send(b"\n\r\n: a comment\r\nevent: x\r\ndata: [DONE]\r\n\r\n")

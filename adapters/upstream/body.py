@@ -72,9 +72,9 @@ class BoundedBody:
         return f"the backend was silent for {self._limits.silence_seconds:g} seconds"
 
 
-async def error_body(response: aiohttp.ClientResponse) -> bytes:
+async def error_body(response: aiohttp.ClientResponse, silence_seconds: float) -> bytes:
     """The start of an error's body, as far as it comes in time: its status is known already."""
-    body = BoundedBody(response, BodyLimits(_ERROR_SECONDS, _ERROR_SECONDS, sys.maxsize))
+    body = BoundedBody(response, BodyLimits(silence_seconds, _ERROR_SECONDS, sys.maxsize))
     received = bytearray()
     with suppress(ExecutorFailed):
         while len(received) < _ERROR_BYTES and (piece := await body.read()):
