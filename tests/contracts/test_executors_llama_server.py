@@ -1,0 +1,101 @@
+"""`openai_compatible` with a real llama.cpp server behind it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adapters.executors.openai_compatible import OpenAICompatibleExecutor, OpenAICompatibleOptions
+from adapters.testing.executor_contract import attempt_of, result_of
+from domain.errors import ExecutorError
+from domain.inference import Chunk
+
+PROGRAM = Path(__file__).parents[1] / "llama_server.py"
+MORE_THAN_SECONDS_OF_TOKENS = 16_000
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A llama.cpp server in a process of its own; its first line of output is its URL."""
+    command = [sys.executable, str(PROGRAM), "--directory", str(tmp_path)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        process.url = process.stdout.readline().strip()
+        yield process
+        process.kill()
+
+
+def playing(scene, server):
+    async def played():
+        options = OpenAICompatibleOptions(base_url=f"{server.url}/v1")
+        async with OpenAICompatibleExecutor(options) as executor:
+            return await scene(executor)
+
+    return asyncio.run(played())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "tell me",
+        [{"role": "user", "content": "tell me"}],
+        {"messages": [{"role": "user", "content": "tell me"}], "max_tokens": 12},
+    ],
+)
+def test_a_task_completes_with_its_text_and_its_usage(server, value):
+    async def scene(executor):
+        return await result_of(executor, attempt_of(value, options={"max_tokens": 12}))
+
+    result = playing(scene, server)
+    assert len(result.output) == 12
+    assert set(result.output) <= set("abcdefghijklmnopqrstuvwxyz ")
+    assert result.usage.output_tokens == 12
+    assert result.usage.total_tokens == result.usage.input_tokens + 12
+
+
+def test_a_server_that_is_killed_in_the_middle_fails_the_attempt_which_may_be_retried(server):
+    async def scene(executor):
+        options = {"max_tokens": MORE_THAN_SECONDS_OF_TOKENS}
+        pieces = executor.run(attempt_of("tell me", options=options))
+        assert isinstance(await anext(pieces), Chunk)
+        server.kill()
+        with pytest.raises(ExecutorError) as in_the_middle:
+            [piece async for piece in pieces]
+        server.wait()
+        with pytest.raises(ExecutorError) as afterwards:
+            await result_of(executor, attempt_of("tell me"))
+        return in_the_middle.value, afterwards.value
+
+    in_the_middle, afterwards = playing(scene, server)
+    assert (in_the_middle.code, in_the_middle.retryable) == ("executor_error", True)
+    assert (afterwards.code, afterwards.retryable) == ("executor_unavailable", True)
+
+
+def test_a_cancelled_attempt_stops_the_work_of_the_server(server):
+    async def scene(executor):
+        options = {"max_tokens": MORE_THAN_SECONDS_OF_TOKENS}
+        pieces = executor.run(attempt_of("tell me", options=options))
+        await anext(pieces)
+        await pieces.aclose()
+        async with asyncio.timeout(2):  # the server has one slot: it must be free again
+            await result_of(executor, attempt_of("tell me", options={"max_tokens": 1}))
+
+    playing(scene, server)
+
+
+def test_what_the_server_refuses_is_final(server):
+    async def scene(executor):
+        request = attempt_of([{"role": "user", "content": 1}], options={"max_tokens": 1})
+        with pytest.raises(ExecutorError) as caught:
+            await result_of(executor, request)
+        return caught.value
+
+    refused = playing(scene, server)
+    assert (refused.code, refused.retryable) == ("upstream_rejected", False)
