@@ -220,7 +220,8 @@ class TaskQueue(Protocol):
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """Route the pending tasks of executors other than these anew, and tell how many there were.
 
-        Each goes to `routes`' choice for its model, and keeps its turn. One step.
+        Each goes to what `routes` chooses for its model, one of `executors`. Its turn is kept. One
+        step.
         """
         ...
 

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
+from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import BUSY, MOVED, OUTCOMES, Case, new_task
 from domain.inference import Routes
@@ -49,7 +50,11 @@ T = TypeVar("T")
 LEASE = 30.5  # no sum of ticks: a lease is never looked at in the moment of its end
 EXPIRED = float("-inf")
 EXECUTORS = ("echo", "llama")
-ROUTES = Routes(by_model={"m": "llama"}, fallback="echo")
+ROUTES = [
+    Routes(by_model={"m": "llama"}, fallback="echo"),
+    Routes(by_model={}, fallback="echo"),
+    Routes(by_model={"m": "llama"}, fallback="llama"),
+]
 RETENTIONS = st.builds(
     RetentionPolicy, st.sampled_from([0.0, 40.0, 400.0]), st.sampled_from([0, 1, 4, 8])
 )
@@ -199,12 +204,13 @@ class StoreMachine(RuleBasedStateMachine):
             known.task = known.task.worker_vanished(now, max_crashes)
             assert one.status is known.task.status
 
-    @rule(kept=st.sampled_from([EXECUTORS, ("echo",), ("llama",)]))
-    def reroute(self, kept: tuple[str, ...]) -> None:
+    @rule(routes=st.sampled_from(ROUTES))
+    def reroute(self, routes: Routes) -> None:
+        kept = {routes.fallback, *routes.by_model.values()}
         moved = [one for one in self.of(TaskStatus.PENDING) if one.task.executor not in kept]
-        assert self.run(self.store.reroute(kept, ROUTES)) == len(moved)
+        assert self.run(self.store.reroute(kept, routes)) == len(moved)
         for known in moved:
-            known.task = known.task.routed(ROUTES.executor_for(known.task.model))
+            known.task = known.task.routed(routes.executor_for(known.task.model))
 
     # --- time and accidents ----------------------------------------------------------------------
 
@@ -271,7 +277,14 @@ class MemoryMachine(StoreMachine):
         return MemoryTaskStore(MemoryOptions(), clock)
 
 
-MACHINES = [MemoryMachine]
+class SqliteMachine(StoreMachine):
+    durable = True
+
+    def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
+        return SqliteTaskStore(SqliteOptions(path=str(place / "tasks.db"), min_free_bytes=0), clock)
+
+
+MACHINES = [MemoryMachine, SqliteMachine]
 
 
 def run(machine: type[StoreMachine], examples: int, steps: int) -> None:
