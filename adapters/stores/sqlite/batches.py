@@ -49,15 +49,6 @@ class Call:
             self.future.set_result(self.answer)
 
 
-def answer_each(calls: list[Call]) -> None:
-    """The `work` of a thread whose calls have nothing to do with one another."""
-    for call in calls:
-        try:
-            call.answer = call.operation()
-        except Exception as error:  # noqa: BLE001 - whatever it is, its caller is to hear of it
-            call.fail(error)
-
-
 class BatchThread:
     """Runs `work` on one batch after another. Made, called and closed on one event loop.
 

@@ -10,8 +10,6 @@ from domain.instants import after
 from domain.ports import Completed, Failed, HandedBack, Outcome, Retry
 from domain.task import NewTask, Task, TaskError, TaskStatus
 
-Values = Mapping[str, Any]
-
 _encode: Final = msgspec.json.Encoder().encode
 _decode_metadata: Final = msgspec.json.Decoder(dict[str, str]).decode
 _decode_usage: Final = msgspec.json.Decoder(Usage).decode
@@ -23,17 +21,24 @@ def json_text(value: Usage | TaskError | Mapping[str, str] | None) -> str | None
     return None if value is None else _encode(value).decode()
 
 
-def submitted(new: NewTask, now: int) -> Values:
+def submitted(number: int, new: NewTask, now: int) -> tuple[Any, ...]:
     """The values of `submit_task.sql`: due as soon as it is created."""
-    return {
-        "id": new.id,
-        "owner": new.owner,
-        "executor": new.executor,
-        "model": new.model,
-        "timeout_seconds": new.timeout_seconds,
-        "max_attempts": new.max_attempts,
-        "now": now,
-    }
+    return (
+        number,
+        new.id,
+        new.owner,
+        new.executor,
+        new.model,
+        new.timeout_seconds,
+        new.max_attempts,
+        now,
+        now,
+    )
+
+
+def payload(number: int, new: NewTask) -> tuple[Any, ...]:
+    """The values of `submit_payload.sql`."""
+    return number, json_text(new.metadata), new.options, new.input
 
 
 def settled(outcome: Outcome, now: int) -> dict[str, Any]:

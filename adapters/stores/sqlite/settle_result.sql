@@ -1,1 +1,1 @@
-INSERT INTO task_result (number, result) VALUES (?, ?)
+INSERT INTO task_result (number, result) SELECT number, :result FROM task WHERE id = :id

@@ -10,4 +10,3 @@ SET
     worker = NULL,
     lease_until = NULL
 WHERE id = :id AND status = 'running' AND attempt = :attempt
-RETURNING number

@@ -9,11 +9,11 @@ from typing import ClassVar, Final, Literal, Self
 
 from msgspec import Struct
 
-from adapters.stores.sqlite.batches import BatchThread, answer_each
-from adapters.stores.sqlite.commit import GroupCommit
+from adapters.stores.sqlite.batches import BatchThread
 from adapters.stores.sqlite.disk import DiskFloor, DiskUsage, disk_usage
 from adapters.stores.sqlite.opening import connect, make_ready, owned, refusing
 from adapters.stores.sqlite.tables import Tables, get
+from adapters.stores.sqlite.transactions import GroupCommit, read_together
 from domain.errors import StorageFull
 from domain.inference import Routes
 from domain.ports import (
@@ -97,7 +97,7 @@ class SqliteTaskStore:
         self._reading = opening.enter_context(closing(connect(self._path, "ro")))
         self._writer = BatchThread("sqlite-writer", commit.run)
         opening.push_async_callback(self._writer.close)
-        self._reader = BatchThread("sqlite-reader", answer_each)
+        self._reader = BatchThread("sqlite-reader", partial(read_together, self._reading))
         opening.push_async_callback(self._reader.close)
 
     # --- TaskStore ---------------------------------------------------------------------------

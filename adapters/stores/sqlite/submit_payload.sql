@@ -1,2 +1,1 @@
-INSERT INTO task_payload (number, metadata, options, input)
-VALUES (:number, :metadata, :options, :input)
+INSERT INTO task_payload (number, metadata, options, input) VALUES (?, ?, ?, ?)

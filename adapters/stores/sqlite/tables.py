@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from adapters.stores.sqlite.disk import DiskFloor
-from adapters.stores.sqlite.rows import json_text, settled, submitted, task_from
+from adapters.stores.sqlite.rows import json_text, payload, settled, submitted, task_from
 from domain.errors import StorageFull
 from domain.inference import Routes
 from domain.ports import (
@@ -41,7 +41,10 @@ SQL: Final[Mapping[str, str]] = {
 
 def get(connection: sqlite3.Connection, task_id: str, owner: str) -> Task | None:
     """See `TaskStore.get`. Runs in the reader thread, on its own connection."""
-    row = connection.execute(SQL["get_task"], (task_id, owner)).fetchone()
+    try:
+        row = connection.execute(SQL["get_task"], (task_id, owner)).fetchone()
+    except UnicodeEncodeError:  # no text that can be stored, so nothing is stored under it
+        return None
     return None if row is None else task_from(row)
 
 
@@ -51,19 +54,26 @@ class Tables:
     def __init__(self, connection: sqlite3.Connection, clock: Clock, floor: DiskFloor) -> None:
         """Every lease found in the file is expired: its process has gone."""
         self._execute: Callable[..., sqlite3.Cursor] = connection.execute
+        self._execute_many = connection.executemany
         self._clock = clock
         self._floor = floor
         self._execute(SQL["expire_leases"])
         [counts] = self._execute(SQL["read_counts"])
         self._counts = dict(zip(TaskStatus, counts, strict=True))
         self._oldest_completion = self._read_oldest_completion()
+        [[self._number]] = self._execute(SQL["newest_number"])
+        self._new_tasks: list[tuple[Any, ...]] = []
+        self._new_payloads: list[tuple[Any, ...]] = []
         self._unplaced: Counter[RetentionPolicy] = Counter()
         self.committed()
 
     # --- the transaction ---------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Before the commit: make room once for all submits, and write the counts down."""
+        """Before the commit: store all that was submitted, make room once, write the counts."""
+        if self._new_tasks:
+            self._execute_many(SQL["submit_task"], self._new_tasks)
+            self._execute_many(SQL["submit_payload"], self._new_payloads)
         for retention, unplaced in self._unplaced.items():
             self.purge(retention, PURGED_PER_SUBMIT, arriving=unplaced)
         if self._counts != self._committed_counts:
@@ -71,14 +81,16 @@ class Tables:
 
     def committed(self) -> None:
         """The transaction is committed: what it changed is true from now on."""
-        self._unplaced.clear()
+        self._forget_submits()
+        self._committed_number = self._number
         self._committed_counts = self._counts.copy()
         self._committed_oldest_completion = self._oldest_completion
         self.counts = TaskCounts(**{status.value: n for status, n in self._counts.items()})
 
     def roll_back(self) -> None:
         """The transaction was rolled back."""
-        self._unplaced.clear()
+        self._forget_submits()
+        self._number = self._committed_number
         self._counts = self._committed_counts.copy()
         self._oldest_completion = self._committed_oldest_completion
 
@@ -118,17 +130,26 @@ class Tables:
 
     def claim(self, worker: str, room: Mapping[str, int], lease_seconds: float) -> list[Claim]:
         """See `TaskQueue.claim`."""
-        values = {
-            "worker": worker,
-            "now": self._clock.now(),
-            "lease_until": self._clock.monotonic() + lease_seconds,
-        }
+        now, until = self._clock.now(), self._clock.monotonic() + lease_seconds
         claims = [
-            Claim(task_from(row), *row[18:20])
+            Claim(task_from(row).claimed(now), *row[-2:])
             for executor, free in room.items()
             if free > 0
-            for row in self._claim({**values, "executor": executor, "room": free})
+            for row in self._due(executor, now, free)
         ]
+        self._execute_many(
+            SQL["claim_task"],
+            [
+                {
+                    "id": claim.task.id,
+                    "attempt": claim.task.attempt,
+                    "started_at": now,
+                    "worker": worker,
+                    "lease_until": until,
+                }
+                for claim in claims
+            ],
+        )
         self._move(TaskStatus.PENDING, TaskStatus.RUNNING, len(claims))
         return claims
 
@@ -163,17 +184,15 @@ class Tables:
         pending = self._counts[TaskStatus.PENDING]
         if pending >= max_pending:
             return QueueFull(pending)
-        number = self._execute(SQL["submit_task"], submitted(new, now)).lastrowid
-        payload = (number, json_text(new.metadata), new.options, new.input)
-        self._execute(SQL["submit_payload"], payload)
+        self._number += 1
+        self._new_tasks.append(submitted(self._number, new, now))
+        self._new_payloads.append(payload(self._number, new))
         self._counts[TaskStatus.PENDING] += 1
         return Accepted(new.accepted(now))
 
-    def _claim(self, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
-        """The rows in the order of claims, which an UPDATE does not promise."""
-        rows = self._execute(SQL["claim_tasks"], values).fetchall()
-        rows.sort(key=lambda row: (row[7], row[20]))
-        return rows
+    def _due(self, executor: str, now: int, free: int) -> list[tuple[Any, ...]]:
+        values = {"executor": executor, "now": now, "room": free}
+        return self._execute(SQL["claim_due"], values).fetchall()
 
     def _renew(self, fence: Fence, until: float) -> bool:
         values = {"id": fence.task_id, "attempt": fence.attempt, "lease_until": until}
@@ -181,11 +200,11 @@ class Tables:
 
     def _settle(self, outcome: Outcome, now: int) -> bool:
         values = settled(outcome, now)
-        written = self._execute(SQL["settle_task"], values).fetchall()
-        if not written:
+        if self._execute(SQL["settle_task"], values).rowcount == 0:
             return False
         if isinstance(outcome, Completed):
-            self._execute(SQL["settle_result"], (*written[0], outcome.result))
+            result = {"id": outcome.fence.task_id, "result": outcome.result}
+            self._execute(SQL["settle_result"], result)
         self._move(TaskStatus.RUNNING, values["status"])
         self._note_completion(values["completed_at"])
         return True
@@ -209,6 +228,11 @@ class Tables:
     def _reroute(self, executor: str, model: str | None, chosen: str) -> int:
         values = {"executor": executor, "model": model, "chosen": chosen}
         return self._execute(SQL["reroute_tasks"], values).rowcount
+
+    def _forget_submits(self) -> None:
+        self._new_tasks.clear()
+        self._new_payloads.clear()
+        self._unplaced.clear()
 
     # --- the numbers -------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Group commit: all the writes that wait are one transaction, and one fsync.
+"""One transaction for all that waits: group commit for writes, one snapshot for reads.
 
 * A write that fails by itself takes the transaction with it; the writes are then repeated one by
   one, so that only the failing one is answered with its error.
@@ -7,13 +7,11 @@
 * Claims and renewals need not survive a power cut, which takes their worker along: the task is then
   pending, as it would be after its lease. A batch of nothing else is committed without an fsync
   (`synchronous=NORMAL`); the next one of another kind makes it durable too. It still survives a
-  killed process. Measured: half of the commits of a busy worker are such, and a disk takes about
-  as long for one as the rest of a task does.
+  killed process. About half of the commits of a worker are such, and an idle service starts a task
+  one fsync sooner.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from adapters.stores.sqlite.batches import Call
 from adapters.stores.sqlite.tables import Tables
@@ -41,9 +39,17 @@ class GroupCommit:
 
     def _commit(self, calls: list[Call]) -> None:
         self._synchronize(any(call.durable for call in calls))
-        with self._transaction():
-            for call in calls:
-                call.answer = call.operation()
+        try:
+            with self._connection:
+                # A transaction that reads before it has the lock may fail as soon as it writes.
+                self._connection.execute("BEGIN IMMEDIATE")
+                for call in calls:
+                    call.answer = call.operation()
+                self._tables.finish()
+        except BaseException:
+            self._tables.roll_back()
+            raise
+        self._tables.committed()
 
     def _isolate(self, calls: list[Call], error: Exception) -> None:
         if len(calls) == 1:
@@ -52,24 +58,21 @@ class GroupCommit:
             for call in calls:
                 self.run([call])
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE: a transaction that reads first and writes later fails as soon as it writes.
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._tables.finish()
-            self._connection.execute("COMMIT")
-        except BaseException:
-            self._tables.roll_back()
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
-        self._tables.committed()
-
     def _synchronize(self, durable: bool) -> None:
         wanted = "FULL" if durable and self._durable else "NORMAL"
         if wanted != self._synchronous:
             # It takes effect while it is compiled, so it must not come from the statement cache.
             self._connection.executescript(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
+
+
+def read_together(connection: sqlite3.Connection, calls: list[Call]) -> None:
+    """Answer reads from one snapshot, which spares each the locks of its own."""
+    try:
+        with connection:
+            connection.execute("BEGIN")
+            for call in calls:
+                call.answer = call.operation()
+    except Exception as error:  # noqa: BLE001 - whatever it is, its caller is to hear of it
+        for call in calls:
+            call.fail(error)
