@@ -141,6 +141,7 @@ async def _serve(
         await stop.asked.wait()
         watching.cancel()
         drain_seconds = 0.0 if stop.is_for_new_code else settings.server.drain_seconds
+        log.info("stopping", drain_seconds=drain_seconds, for_new_code=stop.is_for_new_code)
         stop.at_the_latest_in(drain_seconds + _EXIT_ANYWAY_SECONDS)
         await service.drain(drain_seconds)
         await server.stop(serving)

@@ -133,7 +133,10 @@ class Dispatcher:
             self._stop(attempt, HandedBack(attempt.fence))
         await self._wait_for_executors(_LET_GO_SECONDS)
         await self._wait_for_writes(_LAST_WRITES_SECONDS)
-        log.info("drained", still_executing=len(self._executing), not_written=len(self._held))
+        if self._executing or self._held:
+            log.warning(
+                "drain_incomplete", executing=len(self._executing), not_written=len(self._held)
+            )
 
     # --- claim -------------------------------------------------------------------------------
 
@@ -333,6 +336,5 @@ class Dispatcher:
 
     async def _wait_for_writes(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
-        # noqa below: two conditions, polled once in the life of a process
         while (self._held or self._is_claiming) and self._clock.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(_LAST_WRITES_POLL_SECONDS)
