@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 import msgspec
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from domain.errors import StoreUnusable
-from settings.conversion import SettingsError, Sources, masked, source_of
-from settings.schema import Settings
+from settings.conversion import SettingsError, Sources, join, masked, source_of
+from settings.schema import ExecutorSettings, Settings
 
 
 class WrongSettings(click.ClickException):
@@ -105,7 +107,7 @@ def settings(files: tuple[Path, ...]) -> None:
     in_force, sources = _loaded(files)
     lines = [
         (f"{key} = {_as_json(masked(key, value))}", source_of(key, sources))
-        for key, value in _settings_by_key(in_force)
+        for key, value in _by_key(in_force, "")
     ]
     width = min(max(len(line) for line, _ in lines), 60)
     for line, source in lines:
@@ -129,21 +131,18 @@ def _loaded(files: Sequence[Path]) -> tuple[Settings, Sources]:
     return load_settings(files)
 
 
-def _settings_by_key(in_force: Settings) -> Iterator[tuple[str, Any]]:
+def _by_key(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Every setting under its dotted key, as it stands in the files."""
-    values = msgspec.to_builtins(in_force)
-    for executor in values["executors"].values():
-        executor |= executor.pop("options")
-    yield from _flat(values, "")
-
-
-def _flat(values: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        key = f"{section}.{name}" if section else name
-        if isinstance(value, dict) and value:
-            yield from _flat(value, key)
-        else:
-            yield key, value
+    if isinstance(value, ExecutorSettings):
+        value = asdict(value) | value.options
+        del value["options"]
+    if isinstance(value, Struct):
+        value = asdict(value)
+    if not isinstance(value, dict) or not value:
+        yield key, value
+        return
+    for name, item in value.items():
+        yield from _by_key(item, join(key, name))
 
 
 def _as_json(value: object) -> str:

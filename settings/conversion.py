@@ -14,7 +14,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct, inspect
 from msgspec.structs import FieldInfo, fields
 
-from settings.schema import AdapterOptions, ExecutorSettings
+from settings.schema import AdapterOptions, ExecutorSettings, Settings
 
 Sources = Mapping[str, str]
 """Where each value came from, in words, by its dotted key in lower case."""
@@ -70,7 +70,8 @@ def unknown_key(key: str, known: Iterable[str], source: str) -> SettingsError:
     names = set(known)
     if re.fullmatch(r"executors\.[^.]+", section):
         names |= {field.name for field in fields(ExecutorSettings)} - {"options"}
-    hint = _did_you_mean(name, names)
+    meant = difflib.get_close_matches(name.lower(), sorted(names), n=1) or _nested(key)
+    hint = f" did you mean {meant[0]}?" if meant else ""
     return SettingsError(f"{key} (from {source}) is not a setting;{hint} {_list(section, names)}")
 
 
@@ -81,8 +82,12 @@ def masked(key: str, value: object) -> object:
             return {name: masked(join(key, str(name)), item) for name, item in value.items()}
         case list():
             return [masked(key, item) for item in value]
-        case str() if _SECRET_KEY.search(key):
+        case None | bool():
+            return value
+        case _ if _SECRET_KEY.search(key):
             return "***"
+        case VariableText():
+            return masked(key, from_json(value))
         case str():
             return _URL_PASSWORD.sub(r"\1***@", value)
         case _:
@@ -234,9 +239,10 @@ def _length(info: inspect.StrType) -> str:
     return " that is not empty" if info.min_length else ""
 
 
-def _did_you_mean(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), sorted(names), n=1)
-    return f" did you mean {close[0]}?" if close else ""
+def _nested(key: str) -> list[str]:
+    """The settings that are called `key` inside their section."""
+    sections = [field for field in fields(Settings) if hasattr(field.type, "__struct_fields__")]
+    return [f"{each.name}.{key}" for each in sections if key in each.type.__struct_fields__]
 
 
 def _list(section: str, names: Collection[str]) -> str:

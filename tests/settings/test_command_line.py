@@ -1,0 +1,124 @@
+"""The command line as a real process: what it shows, and how it refuses."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+REFUSED_WITHIN_SECONDS = 3
+
+
+@pytest.fixture
+def task_agent(tmp_path):
+    """Run the program with these arguments and variables, and nothing else that configures it."""
+
+    def run(*arguments: str, **variables: str):
+        ours = ("TASK_AGENT_", "ENV", "DEV_MODE")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return subprocess.run(
+            [sys.executable, "-m", "entrypoints", *arguments],
+            env=environ | variables,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def processor_seconds():
+    """What processes that ended have used: on a machine of its own, the time that they took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_the_version_is_that_of_the_distribution(task_agent):
+    assert task_agent("--version").stdout == "task-agent 1.0.0\n"
+
+
+def test_help_names_every_command(task_agent):
+    shown = task_agent("--help").stdout
+    for command in ("serve", "settings", "openapi", "migrate"):
+        assert f"\n  {command} " in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [
+        (["serve"], {"TASK_AGENT_SERVER__PROT": "1"}, "did you mean port?"),
+        (["serve"], {"ENV": "prod"}, "ENV"),
+        (["serve"], {"DEV_MODE": "maybe"}, "DEV_MODE"),
+        (["serve"], {"TASK_AGENT_SERVER__PORT": "x"}, "server.port"),
+        (["serve", "--settings", "missing.yaml"], {}, "missing.yaml"),
+        (["serve", "--host", "0.0.0.0"], {}, "server.host"),
+        (["serve"], {"TASK_AGENT_STORE__BACKEND": "sqlit"}, "did you mean sqlite?"),
+        (["serve"], {"TASK_AGENT_EXECUTORS__X__KIND": "ecko"}, "did you mean echo?"),
+        (["serve"], {"TASK_AGENT_EXECUTORS__ECHO__DELAY": "1"}, "did you mean delay_seconds?"),
+        (["settings"], {"TASK_AGENT_INFERENCE": "[1]"}, "inference"),
+        (["migrate", "--settings", "missing.yaml"], {}, "missing.yaml"),
+        (["serve", "--port", "65536"], {}, "--port"),
+        (["serve", "extra"], {}, "extra"),
+        (["sreve"], {}, "sreve"),
+    ],
+)
+def test_a_wrong_start_ends_at_once_with_one_message(task_agent, arguments, variables, named):
+    before = processor_seconds()
+    ended = task_agent(*arguments, **variables)
+    assert processor_seconds() - before < REFUSED_WITHIN_SECONDS
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert named in ended.stderr
+    assert ended.stderr.count("Error: ") == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_settings_are_shown_with_their_sources(task_agent, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("server: {drain_seconds: 0.5}\n")
+    shown = task_agent("settings", "--settings", str(mine), TASK_AGENT_SERVER__PORT="9000").stdout
+    lines = {line.split(" = ")[0]: line for line in shown.splitlines()}
+    assert lines["server.port"].split("  # ")[0].strip() == "server.port = 9000"
+    assert lines["server.port"].endswith("  # the variable TASK_AGENT_SERVER__PORT")
+    assert lines["server.drain_seconds"].endswith(f"  # the file {mine}")
+    assert lines["dev_mode"].endswith("  # settings/local.yaml")
+    assert lines["executors.echo.kind"].startswith('executors.echo.kind = "echo" ')
+
+
+def test_settings_are_shown_without_secrets(task_agent, tmp_path):
+    (tmp_path / "key").write_text("s3cret")
+    shown = task_agent(
+        "settings",
+        TASK_AGENT_EXECUTORS__GPT__KIND="openai_compatible",
+        TASK_AGENT_EXECUTORS__GPT__BASE_URL="http://me:s3cret@127.0.0.1/v1",
+        TASK_AGENT_EXECUTORS__GPT__API_KEY_FILE="key",
+        TASK_AGENT_EXECUTORS__GPT__HEADERS='{"X-Any": "s3cret"}',
+        TASK_AGENT_STORE__OPTIONS='{"dsn": "postgresql://me:s3cret@db/x", "password": "s3cret"}',
+    ).stdout
+    assert "s3cret" not in shown
+    assert 'executors.gpt.api_key = "***"' in shown
+    assert 'executors.gpt.headers.X-Any = "***"' in shown
+    assert 'executors.gpt.base_url = "http://me:***@127.0.0.1/v1"' in shown
+
+
+def test_a_foreign_package_of_the_same_name_is_found_out(task_agent, tmp_path):
+    (tmp_path / "settings").mkdir()
+    ended = task_agent("--version")
+    assert ended.returncode == 3
+    assert f"the package `settings` comes from ['{tmp_path / 'settings'}']" in ended.stderr
+
+
+def test_nothing_of_the_web_is_imported_to_show_settings(tmp_path):
+    program = (
+        "import sys; from entrypoints.cli import main;"
+        "main(['settings'], standalone_mode=False);"
+        "print({'litestar', 'uvicorn', 'aiohttp'} & set(sys.modules), file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == "set()\n"
