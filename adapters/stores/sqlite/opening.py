@@ -135,7 +135,7 @@ def _inspect(path: Path) -> int:
         declared = _pragma(connection, "page_count") * _pragma(connection, "page_size")
         if size < declared and not recovering:
             raise _Refused(f"it is cut off: {size} bytes of {declared}")
-        if size <= _CHECKED_WHOLE_BYTES:
+        if size <= _CHECKED_WHOLE_BYTES:  # a larger one would hold up the start
             _check(connection)
         return _pragma(connection, "user_version")
 

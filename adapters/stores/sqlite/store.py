@@ -84,16 +84,16 @@ class SqliteTaskStore:
 
     def _start(self, opening: AsyncExitStack) -> None:
         """Open both connections and start their threads; all of it ends with `opening`."""
-        writing = opening.enter_context(closing(connect(self._path)))
-        writing.execute("PRAGMA journal_mode = WAL")
-        writing.execute(f"PRAGMA journal_size_limit = {_LARGEST_IDLE_LOG_BYTES}")
+        self._writing = opening.enter_context(closing(connect(self._path)))
+        self._writing.execute("PRAGMA journal_mode = WAL")
+        self._writing.execute(f"PRAGMA journal_size_limit = {_LARGEST_IDLE_LOG_BYTES}")
         floor = DiskFloor(
             self._options.min_free_bytes,
             lambda: self._disk_usage(self._path),
             self._clock.monotonic,
         )
-        self._tables = Tables(writing, self._clock, floor)
-        commit = GroupCommit(writing, self._tables, durable=self._options.durability == "full")
+        self._tables = Tables(self._writing, self._clock, floor)
+        commit = GroupCommit(self._writing, self._tables, self._options.durability == "full")
         self._reading = opening.enter_context(closing(connect(self._path, "ro")))
         self._writer = BatchThread("sqlite-writer", commit.run)
         opening.push_async_callback(self._writer.close)
