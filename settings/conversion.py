@@ -70,7 +70,7 @@ def unknown_key(key: str, known: Iterable[str], source: str) -> SettingsError:
     names = set(known)
     if re.fullmatch(r"executors\.[^.]+", section):
         names |= {field.name for field in fields(ExecutorSettings)} - {"options"}
-    meant = difflib.get_close_matches(name.lower(), sorted(names), n=1) or _nested(key)
+    meant = difflib.get_close_matches(name.lower(), sorted(names), 1, 0.5) or _nested(key)
     hint = f" did you mean {meant[0]}?" if meant else ""
     return SettingsError(f"{key} (from {source}) is not a setting;{hint} {_list(section, names)}")
 
