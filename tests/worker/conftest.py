@@ -255,6 +255,11 @@ def at_work() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def clock() -> LoopClock:
+    return LoopClock()
+
+
+@pytest.fixture
 def labourer() -> type[Labourer]:
     return Labourer
 
