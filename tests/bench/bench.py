@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import filling
-from load import Answers
+from load import Answers, Refused
 from machine import LOAD_CORE, SERVER_CORE, process_on
 from servers import Server
 
@@ -48,7 +48,10 @@ class Bench:
 
     def load(self, run: Callable[..., Answers], server: Server, *arguments: object) -> Answers:
         """Run a function of `load.py` against the server, and note how busy its core was."""
-        answers = self._load.submit(run, server.port, *arguments).result()
+        try:
+            answers = self._load.submit(run, server.port, *arguments).result()
+        except (Refused, ConnectionError) as error:
+            raise SystemExit(f"{error}\n\nits log ends:\n{server.end_of_log()}") from error
         if len(answers.sent) >= _ENOUGH:
             self.busiest = max(self.busiest, answers.busy)
         return answers

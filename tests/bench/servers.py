@@ -21,10 +21,7 @@ _STRACE = ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdat
 
 
 class NotStarted(Exception):
-    """A server that ended, or did not answer in time; with what it wrote."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__((directory / "stderr").read_text()[-4000:])
+    """A server that ended, or did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,10 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     directory: Path
+
+    def end_of_log(self) -> str:
+        """The last of what it wrote to standard error."""
+        return _end_of_log(self.directory)
 
     def resident_megabytes(self) -> float:
         """Physical memory of the process now, in 10^6 bytes."""
@@ -51,7 +52,8 @@ def floor(app: str, directory: Path) -> Iterator[Server]:
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", f"floors.{app}", "--app-dir", str(HERE)]
     command += ["--port", str(port), "--http", "httptools", "--loop", "uvloop", "--ws", "none"]
-    command += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
+    command += ["--lifespan", "off", "--no-proxy-headers", "--no-server-header"]
+    command += ["--no-access-log", "--log-level", "warning"]
     with _process(command, {}, directory) as process:
         _wait(process, directory, lambda: _answers(port))
         yield Server(port, process, directory)
@@ -114,7 +116,7 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, condition: Callable
     end = time.monotonic() + _START_SECONDS
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
-            raise NotStarted(directory)
+            raise NotStarted(_end_of_log(directory))
         time.sleep(0.002)
 
 
@@ -134,3 +136,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _end_of_log(directory: Path) -> str:
+    return (directory / "stderr").read_text()[-4000:]
