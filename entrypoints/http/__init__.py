@@ -1,1 +1,1 @@
-"""The HTTP API."""
+"""The HTTP API: the edge around Litestar, the controllers, and what they say."""

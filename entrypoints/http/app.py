@@ -1,0 +1,57 @@
+"""Puts the HTTP API together."""
+
+from functools import cache, partial
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from domain.service import TaskService
+from entrypoints.http.controllers import DocumentController, ServiceController, TaskController
+from entrypoints.http.edge import Edge
+from entrypoints.http.errors import EXCEPTION_HANDLERS
+from entrypoints.http.openapi import openapi_document
+from entrypoints.readiness import Readiness
+from settings.schema import Settings
+
+__all__ = ["create_app", "openapi_document"]
+
+
+def create_app(settings: Settings, tasks: TaskService, readiness: Readiness) -> ASGIApp:
+    """The ASGI application that serves these tasks."""
+    dependencies = {
+        "tasks": tasks,
+        "readiness": readiness,
+        "settings": settings,
+        "document": cache(partial(openapi_document, settings)),
+    }
+    app = Litestar(
+        route_handlers=[TaskController, ServiceController, DocumentController],
+        dependencies={name: _provide(value) for name, value in dependencies.items()},
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.server.max_body_bytes,
+        cors_config=_cors(settings.security.allowed_origins),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(app, settings.security)
+
+
+def _provide(value: object) -> Provide:
+    async def provided() -> object:
+        return value
+
+    return Provide(provided)
+
+
+def _cors(origins: list[str]) -> CORSConfig | None:
+    """What browsers must be told about the other sites that may call; nothing if there are none."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["content-type", "x-request-id"],
+        expose_headers=["location", "retry-after", "x-request-id"],
+    )

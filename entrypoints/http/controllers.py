@@ -1,0 +1,157 @@
+"""The routes: each takes a request apart, asks the domain, and puts the answer together."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, SkipValidation
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+
+from domain.errors import StoreError
+from domain.ports import Accepted, QueueFull
+from domain.service import Draining, TaskService
+from domain.task import ANONYMOUS
+from entrypoints.http.answers import Answer
+from entrypoints.http.body import read_json_text
+from entrypoints.http.errors import (
+    DRAINING,
+    NOT_HEALTHY_STATUS,
+    QUEUE_FULL,
+    TASK_NOT_FOUND,
+    problem,
+)
+from entrypoints.http.schemas import (
+    VERSION,
+    Health,
+    Links,
+    Liveness,
+    ReadinessView,
+    TaskCreated,
+    encode,
+    task_view,
+)
+from entrypoints.http.submission import read_submission
+from entrypoints.readiness import Readiness
+from settings.schema import Settings
+
+COUNT_SECONDS: Final = 2.0
+"""How long health waits for the store; beyond that it tells no number."""
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class TaskController(Controller):
+    """What clients do with tasks."""
+
+    path = "/api/v1/task"
+
+    @post("/inference", operation_id="createInferenceTask", status_code=HTTP_202_ACCEPTED)
+    async def submit(
+        self, request: AnyRequest, tasks: NamedDependency[SkipValidation[TaskService]]
+    ) -> Answer:
+        """Accept a task. It is committed before the answer is sent."""
+        most = request.route_handler.resolve_request_max_body_size() or 0
+        text = await read_json_text(request.scope, request.receive, most)
+        asked = read_submission(text, tasks.defaults.timeout_seconds)
+        match await tasks.submit(ANONYMOUS, asked):
+            case Accepted(task):
+                created = encode(TaskCreated(task.id, task.status))
+                location = b"/api/v1/task/" + task.id.encode()
+                headers = [(b"location", location), (b"retry-after", b"1")]
+                return Answer(HTTP_202_ACCEPTED, created, headers)
+            case QueueFull():
+                return problem(QUEUE_FULL, request.scope)
+            case Draining():
+                return problem(DRAINING, request.scope)
+            case other:
+                assert_never(other)
+
+    @get("/{task_id:str}", operation_id="getTask")
+    async def get_task(
+        self,
+        request: AnyRequest,
+        task_id: FromPath[str],
+        tasks: NamedDependency[SkipValidation[TaskService]],
+    ) -> Answer:
+        """The task as last committed."""
+        task = await tasks.get(ANONYMOUS, task_id)
+        if task is None:
+            return problem(TASK_NOT_FOUND, request.scope)
+        return Answer(HTTP_200_OK, encode(task_view(task)))
+
+
+class ServiceController(Controller):
+    """How the service itself is."""
+
+    @get("/api/v1/health", operation_id="getHealth")
+    async def health(
+        self,
+        tasks: NamedDependency[SkipValidation[TaskService]],
+        readiness: NamedDependency[SkipValidation[Readiness]],
+        settings: NamedDependency[SkipValidation[Settings]],
+    ) -> Answer:
+        """Whether the service can do its work, and how many tasks it holds."""
+        count = await _count(tasks)
+        healthy = count is not None and not readiness.faults()
+        answer = Health(
+            status="healthy" if healthy else "unhealthy",
+            version=VERSION,
+            tasks_count=count,
+            app_name=settings.app_name,
+        )
+        return Answer(HTTP_200_OK if healthy else NOT_HEALTHY_STATUS, encode(answer))
+
+    @get("/livez", operation_id="getLiveness")
+    async def liveness(self) -> Answer:
+        """The process answers; restart it when it does not."""
+        return Answer(HTTP_200_OK, encode(Liveness("alive")))
+
+    @get("/readyz", operation_id="getReadiness")
+    async def readiness(self, readiness: NamedDependency[SkipValidation[Readiness]]) -> Answer:
+        """Whether to send work here, and what stands against it."""
+        faults = readiness.faults()
+        status = NOT_HEALTHY_STATUS if faults else HTTP_200_OK
+        view = ReadinessView("not_ready" if faults else "ready", faults)
+        return Answer(status, encode(view))
+
+
+async def _count(tasks: TaskService) -> int | None:
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            return (await tasks.counts()).total
+    except (StoreError, TimeoutError):
+        return None
+
+
+_PAGE: Final = (Path(__file__).parent / "page.html").read_bytes()
+_PAGE_POLICY: Final = (
+    b"content-security-policy",
+    (
+        b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; "
+        b"style-src 'unsafe-inline'"
+    ),
+)
+
+
+class DocumentController(Controller):
+    """What there is to read about the API."""
+
+    @get("/", operation_id="getLinks")
+    async def links(self, settings: NamedDependency[SkipValidation[Settings]]) -> Answer:
+        """Where to go from here."""
+        return Answer(HTTP_200_OK, encode(Links(app_name=settings.app_name)))
+
+    @get(["/schema/openapi.json", "/openapi.json"])
+    async def document(
+        self, document: NamedDependency[SkipValidation[Callable[[], bytes]]]
+    ) -> Answer:
+        """The OpenAPI document, made when it is first asked for."""
+        return Answer(HTTP_200_OK, document())
+
+    @get("/schema")
+    async def page(self) -> Answer:
+        """A page that shows the document, and loads nothing else."""
+        return Answer(HTTP_200_OK, _PAGE, [_PAGE_POLICY], b"text/html; charset=utf-8")

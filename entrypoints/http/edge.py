@@ -1,0 +1,206 @@
+"""What is the same for every request, around Litestar: 404 and 405 bypass its middleware.
+
+    uvicorn ─> Edge ─> Litestar ─> controllers
+
+A request gets its id, is refused if its Host or Origin is foreign, is held to a time limit, and
+leaves one line in the log. Its answer gets the id and the headers that keep browsers from guessing.
+"""
+
+import asyncio
+import itertools
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from time import perf_counter
+from typing import Final, cast
+from urllib.parse import unquote
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
+
+from entrypoints.http.errors import (
+    BODY_INCOMPLETE,
+    FIRST_ERROR_STATUS,
+    HOST_NOT_ALLOWED,
+    ORIGIN_NOT_ALLOWED,
+    STORE_UNAVAILABLE,
+    Refusal,
+    problem,
+)
+from settings.schema import SecuritySettings
+
+REQUEST_SECONDS: Final = 30.0
+LINGER_SECONDS: Final = 2.0
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+_ANY_HOST: Final = ("/livez", "/readyz")
+_LONGEST_PATH: Final = 1024
+_SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+_ON_EVERY_ANSWER: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d{0,5})?")
+_PROCESS: Final = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+
+class Edge:
+    """The ASGI application that uvicorn calls."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        security: SecuritySettings,
+        request_seconds: float = REQUEST_SECONDS,
+    ) -> None:
+        self._app = app
+        self._hosts = frozenset(name.lower() for name in security.allowed_hosts or _LOOPBACK)
+        self._origins = frozenset(origin.lower() for origin in security.allowed_origins)
+        self._request_seconds = request_seconds
+        self._log = structlog.get_logger().bind()
+        self._host_allowed = lru_cache(64)(self._is_known)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (or the lifespan, which is only passed on)."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self._serve(exchange)
+        finally:
+            self._log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"][:200],
+                status=exchange.status,
+                duration_ms=round((perf_counter() - started) * 1000, 2),
+                request_id=exchange.request_id,
+            )
+
+    async def _serve(self, exchange: "_Exchange") -> None:
+        """Answer within the time limit: `asyncio.timeout`, at a tenth of its cost."""
+        scope = exchange.scope
+        refusal = self._refusal(scope, exchange.headers)
+        app = self._app if refusal is None else problem(refusal, scope)
+        timer = asyncio.get_running_loop().call_later(self._request_seconds, exchange.expire)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not exchange.expired or exchange.task.uncancel() > 0 or exchange.status:
+                raise
+            late = BODY_INCOMPLETE if exchange.unread else STORE_UNAVAILABLE
+            close = [(b"connection", b"close")]
+            await problem(late, scope, headers=close)(scope, exchange.receive, exchange.send)
+        finally:
+            timer.cancel()
+
+    def _refusal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Refusal | None:
+        host = headers.get(b"host", b"")
+        if not self._host_allowed(host[:256]) and scope["path"] not in _ANY_HOST:
+            return HOST_NOT_ALLOWED
+        origin = headers.get(b"origin")
+        if origin is None:
+            cross_site = headers.get(b"sec-fetch-site") == b"cross-site"
+            return ORIGIN_NOT_ALLOWED if cross_site else None
+        own = f"{scope['scheme']}://{host.decode('latin-1')}"
+        known = origin.decode("latin-1").lower()
+        return None if known == own.lower() or known in self._origins else ORIGIN_NOT_ALLOWED
+
+    def _is_known(self, host: bytes) -> bool:
+        match = _HOST.fullmatch(host.decode("latin-1").lower())
+        return match is not None and match[1] in self._hosts
+
+
+class _Exchange:
+    """One request and its answer, as they pass."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.headers = _by_name(scope["headers"])
+        self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
+        self.status = 0
+        self.expired = False
+        self.unread = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self.task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._receive = receive
+        self._send = send
+        scope["path"] = _path(scope)
+        scope["state"].update(request_id=self.request_id, headers=self.headers)
+
+    def expire(self) -> None:
+        """The time for this request is over."""
+        self.expired = True
+        self.task.cancel()
+
+    async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        """The next piece of the body."""
+        message = await self._receive()
+        self.unread = bool(message.get("more_body", False))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The head, with what every answer carries, or a piece of the answer's body."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            request_id = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message["headers"], *_ON_EVERY_ANSWER, request_id]
+        elif message["type"] == "http.response.body" and self._leaves_a_body_unread():
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def _leaves_a_body_unread(self) -> bool:
+        return self.unread and self.status >= FIRST_ERROR_STATUS
+
+    async def _linger(self) -> None:
+        """Let the rest of the body come in, for a while.
+
+        Closed under a client that is still sending, a connection is reset, and the answer with it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self.unread:
+                    await self.receive()
+
+
+def _by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers; one that came twice is joined by commas, and then is no good value any more."""
+    pairs = list(pairs)
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+    return headers
+
+
+def _request_id(sent: bytes) -> str:
+    """The client's own where it is safe to repeat; else one of ours, unique but no secret."""
+    return sent.decode() if _SAFE_ID.fullmatch(sent) else f"{_PROCESS}-{next(_numbers)}"
+
+
+def _path(scope: HTTPScope) -> str:
+    """The path, in which an encoded slash stays as it is: it belongs to an id, and routes nothing.
+
+    Cut, because Litestar remembers the paths that it has routed.
+    """
+    raw = scope["raw_path"].decode("ascii")
+    if "%" not in raw:
+        return scope["path"][:_LONGEST_PATH]
+    kept = raw.replace("%2F", "%252F").replace("%2f", "%252F")
+    return unquote(kept)[:_LONGEST_PATH]

@@ -1,0 +1,144 @@
+"""Everything that is wrong with a submission: slow, thorough, and only for those that need it."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+from msgspec import DecodeError, ValidationError
+
+from domain.inference import LARGEST_INTEGER, SMALLEST_INTEGER
+from entrypoints.http.errors import (
+    INVALID_ENCODING,
+    INVALID_JSON,
+    INVALID_REQUEST,
+    MOST_FAULTS,
+    Refused,
+)
+from entrypoints.http.schemas import (
+    ChatMessage,
+    Fault,
+    Input,
+    MaxAttempts,
+    Metadata,
+    MetadataKey,
+    MetadataValue,
+    Options,
+    TimeoutSeconds,
+)
+
+_FIELDS: Final[Mapping[str, Any]] = {
+    "input": Input,
+    "options": Options,
+    "timeout_seconds": TimeoutSeconds,
+    "max_attempts": MaxAttempts,
+    "metadata": Metadata,
+}
+
+
+def examine(text: bytes, longest_timeout_seconds: float) -> None:
+    """Raise `Refused` with all that is wrong with this body; return if nothing is."""
+    body = _parse(text.decode())
+    faults = list(islice(_faults(body, longest_timeout_seconds), MOST_FAULTS + 1))
+    if faults:
+        raise Refused(INVALID_REQUEST, faults=faults)
+
+
+def fault_of(error: DecodeError, path: str) -> Fault:
+    """What msgspec says, with its own path (`$.a[0]`) put behind ours as a JSON pointer."""
+    message, _, where = str(error).partition(" - at `$")
+    return Fault(
+        path=path + re.sub(r"[.\[]([^.\[\]`]+)\]?|`", r"/\1", where).rstrip("/"), message=message
+    )
+
+
+def _parse(text: str) -> Any:
+    try:
+        body = json.loads(text, parse_int=_integer, parse_constant=_refuse_constant)
+        json.dumps(body, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        detail = f"The body is not JSON: {error.msg}, at character {error.pos}."
+        raise Refused(INVALID_JSON, detail) from None
+    except UnicodeEncodeError:
+        raise Refused(INVALID_ENCODING) from None
+    return body
+
+
+def _integer(digits: str) -> int | float:
+    """Far beyond 64 bits an integer is told by its length: making it costs the square of that."""
+    return int(digits) if len(digits) < 25 else math.inf
+
+
+def _refuse_constant(name: str) -> None:
+    raise json.JSONDecodeError(f"{name} is no JSON value", "", 0)
+
+
+def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
+    if not isinstance(body, dict):
+        yield Fault(path="", message="Expected `object`")
+        return
+    if "input" not in body:
+        yield Fault(path="/input", message="Required: a string, a list of messages or an object")
+    for name, value in body.items():
+        yield from _faults_of_field(name, value)
+    timeout = body.get("timeout_seconds")
+    if isinstance(timeout, int | float) and longest_timeout_seconds < timeout < math.inf:
+        message = f"Expected at most {longest_timeout_seconds:g} (`inference.timeout_seconds`)"
+        yield Fault(path="/timeout_seconds", message=message)
+
+
+def _faults_of_field(name: str, value: Any) -> Iterator[Fault]:
+    path = _pointer("", name)
+    if name not in _FIELDS:
+        yield Fault(path=path, message=f"Unknown field; known are {', '.join(_FIELDS)}")
+        return
+    unstorable = list(_unstorable(value, path))
+    yield from unstorable
+    if not unstorable and (value is not None or name == "input"):
+        yield from _mistyped(name, value, path)
+
+
+def _mistyped(name: str, value: Any, path: str) -> Iterator[Fault]:
+    match name, value:
+        case "input", [_, *_]:
+            for number, message in enumerate(value):
+                yield from _mismatch(message, ChatMessage, f"{path}/{number}")
+        case "metadata", dict():
+            yield from _mismatch(dict.fromkeys(map(str, range(len(value))), ""), Metadata, path)
+            for key, text in value.items():
+                yield from _mismatch(key, MetadataKey, _pointer(path, key))
+                yield from _mismatch(text, MetadataValue, _pointer(path, key))
+        case _:
+            yield from _mismatch(value, _FIELDS[name], path)
+
+
+def _mismatch(value: Any, expected: Any, path: str) -> Iterator[Fault]:
+    try:
+        msgspec.convert(value, expected)
+    except ValidationError as error:
+        yield fault_of(error, path)
+
+
+def _unstorable(value: Any, path: str) -> Iterator[Fault]:
+    """What is JSON, but would not come back as it was: numbers beyond 64 bits, U+0000 in names."""
+    match value:
+        case float() if not math.isfinite(value):
+            yield Fault(path=path, message="Expected a 64-bit integer or a finite double")
+        case int() if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+            yield Fault(path=path, message="Expected a 64-bit integer or a finite double")
+        case dict():
+            for name, item in value.items():
+                if "\0" in name:
+                    yield Fault(path=_pointer(path, name), message="A name may not hold U+0000")
+                yield from _unstorable(item, _pointer(path, name))
+        case list():
+            for number, item in enumerate(value):
+                yield from _unstorable(item, f"{path}/{number}")
+
+
+def _pointer(path: str, name: str) -> str:
+    """The JSON pointer (RFC 6901) to the member of that name."""
+    return f"{path}/{name.replace('~', '~0').replace('/', '~1')}"

@@ -1,0 +1,66 @@
+"""From the text of a body to a submission.
+
+A good body is decoded once, by a decoder that knows the types. Only a bad or an odd one is looked
+at again, value by value, in `faults`.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+from msgspec import DecodeError, Raw, Struct
+
+from domain.service import Submission
+from entrypoints.http.errors import INVALID_REQUEST, Refused
+from entrypoints.http.faults import examine, fault_of
+from entrypoints.http.schemas import TaskSubmission
+
+
+class _Texts(Struct):
+    """The two parts of a body that are kept as they were sent."""
+
+    input: Raw
+    options: Raw = Raw(b"{}")
+
+
+_decode = msgspec.json.Decoder(TaskSubmission).decode
+_decode_texts = msgspec.json.Decoder(_Texts).decode
+_decode_anything = msgspec.json.Decoder().decode
+
+
+def read_submission(text: bytes, longest_timeout_seconds: float) -> Submission:
+    """What a client asks for. `text` is UTF-8. Raises `Refused` with everything that is wrong."""
+    odd = _is_odd(text)
+    try:
+        asked = _decode(text)
+        if odd:
+            _decode_anything(text)
+    except DecodeError as error:
+        examine(text, longest_timeout_seconds)
+        # Only of two fields with one name is there a fault that `examine` does not see.
+        raise Refused(INVALID_REQUEST, faults=[fault_of(error, "")]) from None
+    if odd or (asked.timeout_seconds or 0) > longest_timeout_seconds:
+        examine(text, longest_timeout_seconds)
+    return _submission(asked, _decode_texts(text))
+
+
+def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
+    options = asked.options
+    return Submission(
+        input=bytes(texts.input),
+        options=b"{}" if options is None else bytes(texts.options),
+        model=None if options is None else options.model,
+        metadata=asked.metadata or {},
+        timeout_seconds=asked.timeout_seconds,
+        max_attempts=asked.max_attempts,
+    )
+
+
+# The decoders take numbers of any size where they are not told a type, and skip what they need not
+# keep. Only a text with such a number can hold one beyond 64 bits, and only one with such an escape
+# U+0000.
+_LONG_NUMBER: Final = re.compile(rb"\d(?:\d{18}|[eE][+-]?\d{3})")
+
+
+def _is_odd(text: bytes) -> bool:
+    return _LONG_NUMBER.search(text) is not None or b"\\u0000" in text
