@@ -32,7 +32,7 @@ def refusal(load):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path):
     """Write a settings file."""
 
     def write(text: str | bytes, name: str = "mine.yaml") -> Path:
