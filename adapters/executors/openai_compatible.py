@@ -161,14 +161,17 @@ class OpenAICompatibleExecutor:
             raise ExecutorUnavailable("the backend closed the connection unanswered") from error
 
     async def _refuse_failure(self, response: aiohttp.ClientResponse) -> None:
+        encoding = response.headers.get("Content-Encoding", "identity")
         if response.status in _HTTP_ERRORS:
             wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-            body = await error_body(response, self._options.silence_timeout_seconds)
-            quote = self._quoted(said(body))
+            quote = await self._reason(response) if encoding == "identity" else ""
             raise refusal(response.status, quote, retry_after_seconds=wait)
-        encoding = response.headers.get("Content-Encoding", "identity")
         if encoding != "identity":
             raise not_a_completion(f"it is encoded as {self._quoted(encoding)}")
+
+    async def _reason(self, response: aiohttp.ClientResponse) -> str:
+        body = await error_body(response, self._options.silence_timeout_seconds)
+        return self._quoted(said(body))
 
     async def _answers(
         self, response: aiohttp.ClientResponse, max_result_bytes: int

@@ -26,7 +26,7 @@ _json: Final = msgspec.json.encode
 
 
 class ReceivedRequest(Struct, frozen=True):
-    """What a client sent: header names in lower case, the body as JSON value."""
+    """What a client sent: header names in lower case, repeated ones joined; the body as JSON."""
 
     path: str
     headers: Mapping[str, str]
@@ -187,7 +187,9 @@ class FakeUpstream:
 async def _received(reader: asyncio.StreamReader) -> ReceivedRequest:
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     first, *lines = head.rstrip().split("\r\n")
-    fields = (line.partition(":") for line in lines)
-    headers = {name.lower(): value.strip() for name, _, value in fields}
+    headers: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in lines):
+        before = headers.get(name.lower())
+        headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
     body = await reader.readexactly(int(headers["content-length"]))
     return ReceivedRequest(first.split()[1], headers, msgspec.json.decode(body))

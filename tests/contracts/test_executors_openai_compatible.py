@@ -25,7 +25,8 @@ from domain.errors import (
 from domain.inference import Usage
 
 SHORT_WAIT_FOR_THE_HEAD = {"first_byte_timeout_seconds": 0.3}
-SHORT_WAIT_FOR_THE_REST = {"silence_timeout_seconds": 0.3, "total_timeout_seconds": 0.6}
+SHORT_SILENCE = {"silence_timeout_seconds": 0.3}
+SHORT_TIME_IN_ALL = {"total_timeout_seconds": 0.6}
 SECRET = "sk-very-secret-0123456789"
 RETRIED, FINAL = True, False
 
@@ -181,6 +182,15 @@ def test_a_stream_may_be_written_in_every_way_that_the_standard_allows(model):
 # --- what is not a result --------------------------------------------------------------------
 
 
+def limits_for(behaviour):
+    """The limit that ends this behaviour, made short; one that ends by itself needs none."""
+    if "the_head" in behaviour:
+        return SHORT_WAIT_FOR_THE_HEAD
+    if "hang" in behaviour:
+        return SHORT_SILENCE
+    return SHORT_TIME_IN_ALL if behaviour == "drip" else {}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "error", "retried"),
     [
@@ -218,9 +228,7 @@ def test_a_stream_may_be_written_in_every_way_that_the_standard_allows(model):
     ],
 )
 def test_each_misbehaviour_ends_in_bounded_time_with_its_error(behaviour, error, retried):
-    short = SHORT_WAIT_FOR_THE_HEAD if "the_head" in behaviour else SHORT_WAIT_FOR_THE_REST
-    hangs = "hang" in behaviour or "drip" in behaviour
-    caught = failure(behaviour, settings=short if hangs else {})
+    caught = failure(behaviour, settings=limits_for(behaviour))
     assert type(caught) is error
     assert caught.retryable is retried
 
@@ -240,12 +248,17 @@ def test_a_broken_transfer_is_retried_whether_or_not_the_head_was_seen_before_it
 
 def test_comments_for_ever_end_by_size_or_by_time():
     by_size = failure("comments_for_ever", settings={"max_response_bytes": 1_000_000})
-    assert type(by_size) is ResultTooLarge
+    assert by_size.message == "the result is larger than 1000000 bytes"
     by_time = failure(
-        "comments_for_ever", settings=SHORT_WAIT_FOR_THE_REST | {"max_response_bytes": 10**12}
+        "comments_for_ever", settings=SHORT_TIME_IN_ALL | {"max_response_bytes": 10**12}
     )
     assert type(by_time) is ExecutorFailed
     assert by_time.message == "the backend did not finish within 0.6 seconds"
+
+
+def test_an_encoded_answer_is_neither_decoded_nor_quoted():
+    assert failure("a_gzip_bomb").message.endswith("it is encoded as gzip")
+    assert failure("an_error_with_a_gzip_bomb").message == "the backend answered 400"
 
 
 def test_no_connection_is_retried():
@@ -382,6 +395,20 @@ def test_a_redirect_is_not_followed_and_no_cookie_is_kept():
     asyncio.run(scene())
 
 
+def test_very_many_attempts_that_hang_do_not_hold_up_another():
+    async def scene():
+        async with opened() as (upstream, executor), asyncio.timeout(20):
+            hanging = attempt_of("x", options={"model": "hang_between_pieces"})
+            running = [asyncio.create_task(result_of(executor, hanging)) for _ in range(120)]
+            await upstream.until_asked(120)
+            assert (await result_of(executor, attempt_of("one two"))).output == "one two"
+            for attempt in running:
+                attempt.cancel()
+            await upstream.until_let_go()
+
+    asyncio.run(scene())
+
+
 # --- letting go ------------------------------------------------------------------------------
 
 
@@ -426,7 +453,14 @@ def test_a_finished_attempt_leaves_no_connection():
 
 
 @pytest.mark.parametrize(
-    "behaviour", ["a_gzip_bomb", "a_line_for_ever", "a_body_for_ever", "pieces_for_ever"]
+    "behaviour",
+    [
+        "a_gzip_bomb",
+        "an_error_with_a_gzip_bomb",
+        "a_line_for_ever",
+        "a_body_for_ever",
+        "pieces_for_ever",
+    ],
 )
 def test_no_answer_takes_more_memory_than_its_limits_allow(behaviour):
     tracemalloc.start()
