@@ -65,7 +65,7 @@ class OpenAICompatibleOptions(Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
-        if url.scheme not in {"http", "https"} or not url.hostname:
+        if url.scheme not in {"http", "https"} or not url.hostname or url.port == 0:
             raise ValueError("base_url must start with http:// or https:// and a host")
         if url.username is not None or url.query or url.fragment:
             raise ValueError("base_url must not have a user, a query or a fragment")

@@ -364,6 +364,8 @@ def test_the_options_do_not_show_their_secrets():
         {"base_url": "ftp://models.example"},
         {"base_url": "models.example"},
         {"base_url": "http://"},
+        {"base_url": "http://a:0"},
+        {"base_url": "http://a:99999"},
         {"base_url": "http://user:secret@models.example"},
         {"base_url": "http://models.example/v1?key=secret"},
         {"base_url": "http://a", "api_key": "secret\nX-Other: 1"},
