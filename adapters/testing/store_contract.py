@@ -677,14 +677,18 @@ class StoreContract:
         assert await case.store.get(younger.task.id, ANONYMOUS) is None
         assert (await case.task(older.task.id)).done
 
+    @pytest.mark.parametrize("retention", [RetentionPolicy(HOUR, 0), RetentionPolicy(0, 1)])
     @on_event_loop
-    async def test_a_live_task_is_never_purged(self, case: Case) -> None:
+    async def test_a_live_task_is_never_purged(
+        self, case: Case, retention: RetentionPolicy
+    ) -> None:
         [running] = await case.start()
-        [claim] = await case.start()
-        await case.settle(Retry(claim.fence, BUSY, seconds=1))
+        [retried] = await case.start()
+        await case.settle(Retry(retried.fence, BUSY, seconds=1))
+        await case.finish()
         [pending] = await case.submit()
         case.clock.advance(1_000 * HOUR)
-        assert await case.store.purge(RetentionPolicy(HOUR, max_tasks=1), limit=9) == 0
+        assert await case.store.purge(retention, limit=9) == 1
         assert await case.task(pending.id) == pending
         assert await case.task(running.task.id) == running.task
         assert await case.store.counts() == TaskCounts(pending=2, running=1)

@@ -198,7 +198,8 @@ def open_memory(_: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]
 
 
 def open_sqlite(place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-    return SqliteTaskStore(SqliteOptions(path=str(place / "tasks.db"), min_free_bytes=0), clock)
+    options = SqliteOptions(path=str(place / "tasks.db"), durability="normal", min_free_bytes=0)
+    return SqliteTaskStore(options, clock)
 
 
 STORES = pytest.mark.parametrize(

@@ -281,7 +281,8 @@ class SqliteMachine(StoreMachine):
     durable = True
 
     def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-        return SqliteTaskStore(SqliteOptions(path=str(place / "tasks.db"), min_free_bytes=0), clock)
+        options = SqliteOptions(path=str(place / "tasks.db"), durability="normal", min_free_bytes=0)
+        return SqliteTaskStore(options, clock)
 
 
 MACHINES = [MemoryMachine, SqliteMachine]

@@ -33,9 +33,13 @@ def execution_with(executor: ScriptedExecutor) -> Execution:
 
 def outcome_of(claim: Claim, *script: Step) -> Outcome:
     executor = ScriptedExecutor(script)
-    outcome = asyncio.run(execution_with(executor).run(claim))
-    assert executor.running == 0, "the executor was not let go of"
-    return outcome
+
+    async def scene() -> Outcome:
+        outcome = await execution_with(executor).run(claim)
+        assert executor.running == 0, "the executor was not let go of"
+        return outcome
+
+    return asyncio.run(scene())
 
 
 def test_a_result_completes_the_task_with_its_usage() -> None:
