@@ -1,4 +1,4 @@
-"""The scene of a store's tests: an open store, its clock, the steps that most of them begin with."""
+"""The scene of a store's tests: an open store, its clock, and the steps most of them begin with."""
 
 import shutil
 import uuid
