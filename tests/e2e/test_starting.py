@@ -10,8 +10,8 @@ from signal import SIGTERM
 import pytest
 
 DATABASE = "data/task-agent.db"
-FAST_ENOUGH_SECONDS = 3  # promised for wrong settings
-CODE_FOR_SETTINGS, CODE_FOR_SURROUNDINGS = 2, 3
+WRONG_SETTINGS, UNUSABLE = 2, 3  # exit codes
+SECONDS_FOR = {WRONG_SETTINGS: 3, UNUSABLE: 20}  # the first is promised
 SECRET = "sk-4f1d-never-to-be-logged"
 PRIVATE = "the-words-of-a-client"
 
@@ -22,7 +22,7 @@ def files_in(directory):
 
 def failed_start(service, code):
     """The message of a service that does not start, after the checks that hold for each."""
-    assert service.launch().exit_code(within=FAST_ENOUGH_SECONDS) == code, service.log()
+    assert service.launch().exit_code(within=SECONDS_FOR[code]) == code, service.log()
     message = service.log()
     assert "Traceback" not in message
     assert "service_ready" not in message
@@ -32,7 +32,7 @@ def failed_start(service, code):
 def test_a_port_that_is_taken_ends_the_start(make_service):
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
-        message = failed_start(make_service(server__port=port), CODE_FOR_SURROUNDINGS)
+        message = failed_start(make_service(server__port=port), UNUSABLE)
     assert str(port) in message
 
 
@@ -42,7 +42,7 @@ def test_a_store_locked_by_a_live_service_ends_the_start_and_leaves_that_one_und
     first = make_service().start()
     task_id = first.submit("running", {"delay_seconds": 1})
     first.until_running(task_id)
-    message = failed_start(make_service(first.directory), CODE_FOR_SURROUNDINGS)
+    message = failed_start(make_service(first.directory), UNUSABLE)
     assert "task-agent.db" in message
     task = first.until_done(task_id)
     assert (task["status"], task["attempt"]) == ("completed", 1)
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_store_ends_the_start_and_keeps_its_bytes(make_service
     database = service.directory / DATABASE
     database.parent.mkdir()
     database.write_bytes(content)
-    message = failed_start(service, CODE_FOR_SURROUNDINGS)
+    message = failed_start(service, UNUSABLE)
     assert "task-agent.db" in message
     assert files_in(database.parent)[database.name] == content
 
@@ -71,7 +71,7 @@ def test_a_damaged_store_ends_the_start_and_keeps_its_bytes(make_service):
     damaged = bytearray(database.read_bytes())
     damaged[100:4096] = bytes(4096 - 100)
     database.write_bytes(damaged)
-    failed_start(service, CODE_FOR_SURROUNDINGS)
+    failed_start(service, UNUSABLE)
     assert database.read_bytes() == bytes(damaged)
 
 
@@ -85,7 +85,7 @@ def test_a_store_of_a_newer_schema_ends_the_start_and_keeps_its_bytes(make_servi
         assert version > 0
         connection.execute(f"PRAGMA user_version = {version + 1}")
     before = files_in(database.parent)
-    message = failed_start(service, CODE_FOR_SURROUNDINGS)
+    message = failed_start(service, UNUSABLE)
     assert str(version + 1) in message
     assert files_in(database.parent) == before
 
@@ -117,14 +117,14 @@ def test_a_store_of_a_newer_schema_ends_the_start_and_keeps_its_bytes(make_servi
 def test_a_wrong_setting_ends_the_start_with_one_message_that_names_it(
     make_service, settings, words
 ):
-    message = failed_start(make_service(**settings), CODE_FOR_SETTINGS)
+    message = failed_start(make_service(**settings), WRONG_SETTINGS)
     assert [word for word in words if word not in message] == []
     assert len(message.strip().splitlines()) <= 5, message
 
 
 @pytest.mark.parametrize("environ", [{"ENV": "staging"}, {"DEV_MODE": "perhaps"}])
 def test_a_wrong_environment_variable_is_named(make_service, environ):
-    message = failed_start(make_service(environ=environ), CODE_FOR_SETTINGS)
+    message = failed_start(make_service(environ=environ), WRONG_SETTINGS)
     [(name, value)] = environ.items()
     assert name in message
     assert value in message
@@ -132,7 +132,7 @@ def test_a_wrong_environment_variable_is_named(make_service, environ):
 
 def test_a_settings_file_that_is_missing_is_named(make_service):
     service = make_service(environ={"TASK_AGENT_SETTINGS": "nowhere.yaml"})
-    assert "nowhere.yaml" in failed_start(service, CODE_FOR_SETTINGS)
+    assert "nowhere.yaml" in failed_start(service, WRONG_SETTINGS)
 
 
 def test_service_ready_means_that_the_first_request_is_answered_and_runs(make_service):
