@@ -41,12 +41,23 @@ def payload(number: int, new: NewTask) -> tuple[Any, ...]:
     return number, json_text(new.metadata), new.options, new.input
 
 
+def claimed(task: Task, worker: str, lease_until: float) -> dict[str, Any]:
+    """The values of `claim_task.sql`, for a task that was just claimed."""
+    return {
+        "id": task.id,
+        "attempt": task.attempt,
+        "started_at": task.started_at,
+        "worker": worker,
+        "lease_until": lease_until,
+    }
+
+
 def settled(outcome: Outcome, now: int) -> dict[str, Any]:
     """The values of `settle_task.sql`; `due` None keeps the turn."""
     values: dict[str, Any] = {
         "id": outcome.fence.task_id,
         "attempt": outcome.fence.attempt,
-        "status": TaskStatus.PENDING,
+        "status": TaskStatus.PENDING.value,  # sqlite3 is slow with what is not exactly a str
         "failed": 0,
         "due": None,
         "completed_at": None,
@@ -55,10 +66,10 @@ def settled(outcome: Outcome, now: int) -> dict[str, Any]:
     }
     match outcome:
         case Completed(usage=usage):
-            values |= {"status": TaskStatus.COMPLETED, "completed_at": now}
+            values |= {"status": TaskStatus.COMPLETED.value, "completed_at": now}
             values |= {"usage": json_text(usage)}
         case Failed(error=error):
-            values |= {"status": TaskStatus.FAILED, "completed_at": now}
+            values |= {"status": TaskStatus.FAILED.value, "completed_at": now}
             values |= {"error": json_text(error), "failed": 1}
         case Retry(seconds=seconds):
             values |= {"due": after(now, seconds), "failed": 1}
@@ -67,6 +78,20 @@ def settled(outcome: Outcome, now: int) -> dict[str, Any]:
         case _:
             assert_never(outcome)
     return values
+
+
+def reclaimed(task: Task, monotonic: float) -> dict[str, Any]:
+    """The values of `reclaim_task.sql`, for a task whose worker vanished before `monotonic`."""
+    return {
+        "id": task.id,
+        "attempt": task.attempt,
+        "monotonic": monotonic,
+        "status": task.status,
+        "crashes": task.crashes,
+        "started_at": task.started_at,
+        "completed_at": task.completed_at,
+        "error": json_text(task.error),
+    }
 
 
 def task_from(row: Sequence[Any]) -> Task:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from adapters.stores.sqlite.disk import DiskFloor
-from adapters.stores.sqlite.rows import json_text, payload, settled, submitted, task_from
+from adapters.stores.sqlite.rows import claimed, payload, reclaimed, settled, submitted, task_from
 from domain.errors import StorageFull
 from domain.inference import Routes
 from domain.ports import (
@@ -137,19 +137,8 @@ class Tables:
             if free > 0
             for row in self._due(executor, now, free)
         ]
-        self._execute_many(
-            SQL["claim_task"],
-            [
-                {
-                    "id": claim.task.id,
-                    "attempt": claim.task.attempt,
-                    "started_at": now,
-                    "worker": worker,
-                    "lease_until": until,
-                }
-                for claim in claims
-            ],
-        )
+        taken = [claimed(claim.task, worker, until) for claim in claims]
+        self._execute_many(SQL["claim_task"], taken)
         self._move(TaskStatus.PENDING, TaskStatus.RUNNING, len(claims))
         return claims
 
@@ -168,7 +157,11 @@ class Tables:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         expired = self._execute(SQL["reclaim_expired"], {"monotonic": monotonic, "limit": limit})
         moved = [task_from(row).worker_vanished(now, max_crashes) for row in expired.fetchall()]
-        return [self._reclaim(task, monotonic) for task in moved]
+        return [
+            Reclaimed(Fence(task.id, task.attempt), task.status)
+            for task in moved
+            if self._reclaim(task, monotonic)
+        ]
 
     def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
@@ -205,25 +198,16 @@ class Tables:
         if isinstance(outcome, Completed):
             result = {"id": outcome.fence.task_id, "result": outcome.result}
             self._execute(SQL["settle_result"], result)
-        self._move(TaskStatus.RUNNING, values["status"])
+        self._move(TaskStatus.RUNNING, TaskStatus(values["status"]))
         self._note_completion(values["completed_at"])
         return True
 
-    def _reclaim(self, task: Task, monotonic: float) -> Reclaimed:
-        values = {
-            "id": task.id,
-            "attempt": task.attempt,
-            "monotonic": monotonic,
-            "status": task.status,
-            "crashes": task.crashes,
-            "started_at": task.started_at,
-            "completed_at": task.completed_at,
-            "error": json_text(task.error),
-        }
-        self._execute(SQL["reclaim_task"], values)
+    def _reclaim(self, task: Task, monotonic: float) -> bool:
+        if self._execute(SQL["reclaim_task"], reclaimed(task, monotonic)).rowcount == 0:
+            return False
         self._move(TaskStatus.RUNNING, task.status)
         self._note_completion(task.completed_at)
-        return Reclaimed(Fence(task.id, task.attempt), task.status)
+        return True
 
     def _reroute(self, executor: str, model: str | None, chosen: str) -> int:
         values = {"executor": executor, "model": model, "chosen": chosen}
