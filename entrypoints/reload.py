@@ -8,7 +8,8 @@ code goes on. If not, `code_changed` returns, and `serve` stops in good order an
 import asyncio
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from watchfiles import Change, awatch
 _ROOT: Final = Path(__file__).parents[1]
 _PACKAGES: Final = ("domain", "adapters", "entrypoints", "settings")
 _SUFFIXES: Final = (".py", ".yaml", ".sql", ".html")
-_TRIAL_SECONDS: Final = 30.0
+_TRIAL_SECONDS: Final = 60.0
+_IMPORTED_AT: Final = time.time()
 _SHOWN_CHARACTERS: Final = 500
 
 log = structlog.get_logger()
@@ -30,39 +32,60 @@ async def code_changed(files: Sequence[Path]) -> None:
 
     Never returns where the operating system cannot watch files; that is logged.
     """
-    settings_files = {str(path.absolute()) for path in files}
-
-    def concerns_us(_: Change, path: str) -> bool:
-        return path in settings_files or (_is_ours(path) and path.endswith(_SUFFIXES))
-
+    watched = Watched(files)
     try:
-        async for changes in awatch(
-            *_places(files), watch_filter=concerns_us, recursive=False, step=100
-        ):
-            if await _is_fit({path for _, path in changes}, files):
+        async for changed in _changes(watched):
+            log.info("code_changed", files=sorted(changed))
+            fault = await _fault_of_trial(files)
+            if fault is None:
                 return
+            log.error("reload_refused", reason=fault, goes_on="the old code")
     except (OSError, RuntimeError) as error:
         log.warning("reload_unavailable", reason=str(error)[:_SHOWN_CHARACTERS])
     await asyncio.Event().wait()
 
 
-def _is_ours(path: str) -> bool:
-    return any(path.startswith(f"{_ROOT / package}{os.sep}") for package in _PACKAGES)
+async def _changes(watched: "Watched") -> AsyncIterator[set[str]]:
+    """The paths of changed files, from the moment on at which this process read its own."""
+    seen = awatch(*watched.folders, watch_filter=watched.holds, recursive=False, step=100)
+    first = asyncio.ensure_future(anext(seen))
+    await asyncio.sleep(0)  # the system watches from here on: what changes now cannot be missed
+    try:
+        if early := watched.changed_since(_IMPORTED_AT):
+            yield early
+        yield {path for _, path in await first}
+        async for changes in seen:
+            yield {path for _, path in changes}
+    finally:
+        first.cancel()
 
 
-def _places(files: Iterable[Path]) -> set[Path]:
-    """The folders to watch. A file itself would be lost from sight when an editor replaces it."""
-    ours = (_ROOT / package for package in _PACKAGES)
-    folders = {path.parent for package in ours for path in package.rglob("*.py")}
-    return folders | {path.absolute().parent for path in files}
+class Watched:
+    """Our own files, and those of the settings.
 
+    Their folders are watched: a file itself would be lost from sight when an editor replaces it.
+    """
 
-async def _is_fit(changed: Iterable[str], files: Sequence[Path]) -> bool:
-    log.info("code_changed", files=sorted(changed))
-    fault = await _fault_of_trial(files)
-    if fault:
-        log.error("reload_refused", reason=fault, goes_on="the old code")
-    return fault is None
+    def __init__(self, settings_files: Iterable[Path]) -> None:
+        self._settings_files = {os.path.normpath(path.absolute()) for path in settings_files}
+        modules = [module for package in _PACKAGES for module in (_ROOT / package).rglob("*.py")]
+        self._ours = {str(module.parent) for module in modules}
+        self.folders = self._ours | {str(Path(path).parent) for path in self._settings_files}
+
+    def holds(self, _: Change, path: str) -> bool:
+        """Whether this is one of the files."""
+        folder, name = os.path.split(path)
+        return path in self._settings_files or (folder in self._ours and name.endswith(_SUFFIXES))
+
+    def changed_since(self, moment: float) -> set[str]:
+        """The files written after it; one of the future would have us start again for ever."""
+        entries = [entry for folder in self.folders for entry in os.scandir(folder)]
+        return {
+            entry.path
+            for entry in entries
+            if self.holds(Change.modified, entry.path)
+            and moment < entry.stat().st_mtime <= time.time()
+        }
 
 
 async def _fault_of_trial(files: Sequence[Path]) -> str | None:

@@ -21,14 +21,14 @@ def project(tmp_path):
 @pytest.fixture
 def own_settings(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("app_name: before\n")
+    path.write_text("executors: {echo: {delay_seconds: 0}}\n")
     return path
 
 
 @pytest.fixture
 def service(make_service, project, own_settings):
     environ = {"DEV_MODE": "true", "TASK_AGENT_SETTINGS": str(own_settings)}
-    return make_service(project, environ, executors__echo__delay_seconds=0).start()
+    return make_service(project, environ).start()
 
 
 @pytest.fixture
@@ -45,37 +45,33 @@ def replaced(service, eventually):
     return wait
 
 
-def change_code(project):
-    path = project / "adapters" / "executors" / "echo.py"
-    path.write_text(path.read_text().replace('"Processed input: ', '"Changed input: '))
-
-
-def test_changed_code_replaces_the_process_and_hands_back_what_runs(service, project, replaced):
+def test_changed_code_replaces_the_process(service, project, replaced):
     process_id = service.process.pid
-    slow = service.submit("slow", {"delay_seconds": 3})
-    service.until_running(slow)
 
-    change_code(project)
+    echo = project / "adapters" / "executors" / "echo.py"
+    echo.write_text(echo.read_text().replace('"Processed input: ', '"Changed input: '))
     replaced()
 
     assert service.process.pid == process_id
-    assert service.process.poll() is None
     assert service.request("GET", "/api/v1/health").json["status"] == "healthy"
-    task = service.until_done(slow)
-    assert task["result"] == {"output": "Changed input: slow"}
-    assert (task["attempt"], task["failures"]) == (2, 0)
+    task = service.until_done(service.submit("x", {}))
+    assert task["result"] == {"output": "Changed input: x"}
 
 
-def test_a_changed_settings_file_replaces_the_process(service, own_settings, replaced):
-    own_settings.write_text(
-        "app_name: before\ninference: {max_pending_tasks: 1, max_concurrent_tasks: 1}\n"
-    )
+def test_changed_settings_replace_the_process_and_what_ran_runs_again(
+    service, own_settings, replaced
+):
+    own_settings.write_text("executors: {echo: {delay_seconds: 300}}\n")
     replaced()
+    running = service.submit("x", {})
+    service.until_running(running)
 
-    for _ in range(2):
-        service.submit("waits", {"delay_seconds": 30})
-    codes = {service.post("one more", {}).status for _ in range(2)}
-    assert 429 in codes
+    own_settings.write_text("executors: {echo: {delay_seconds: 0}}\n")
+    replaced(times=2)
+
+    task = service.until_done(running)
+    assert task["status"] == "completed"
+    assert (task["attempt"], task["failures"]) == (2, 0)
 
 
 def test_code_that_cannot_be_parsed_is_logged_and_the_old_code_goes_on(
