@@ -59,16 +59,10 @@ _numbers = itertools.count(1)
 class Edge:
     """The ASGI application that uvicorn calls."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        security: SecuritySettings,
-        request_seconds: float = REQUEST_SECONDS,
-    ) -> None:
+    def __init__(self, app: ASGIApp, security: SecuritySettings) -> None:
         self._app = app
         self._hosts = frozenset(name.lower() for name in security.allowed_hosts or _LOOPBACK)
         self._origins = frozenset(origin.lower() for origin in security.allowed_origins)
-        self._request_seconds = request_seconds
         self._log = structlog.get_logger().bind()
         self._host_allowed = lru_cache(64)(self._is_known)
 
@@ -96,7 +90,7 @@ class Edge:
         scope = exchange.scope
         refusal = self._refusal(scope, exchange.headers)
         app = self._app if refusal is None else problem(refusal, scope)
-        timer = asyncio.get_running_loop().call_later(self._request_seconds, exchange.expire)
+        timer = asyncio.get_running_loop().call_later(REQUEST_SECONDS, exchange.expire)
         try:
             await app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
@@ -110,8 +104,11 @@ class Edge:
 
     def _refusal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Refusal | None:
         host = headers.get(b"host", b"")
-        if not self._host_allowed(host[:256]) and scope["path"] not in _ANY_HOST:
-            return HOST_NOT_ALLOWED
+        if not self._host_allowed(host[:256]):
+            if scope["path"] not in _ANY_HOST:
+                return HOST_NOT_ALLOWED
+            # Litestar has a look of its own at it, and would refuse some.
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"host"]
         origin = headers.get(b"origin")
         if origin is None:
             cross_site = headers.get(b"sec-fetch-site") == b"cross-site"

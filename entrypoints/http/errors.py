@@ -169,7 +169,7 @@ def _storage_full(request: Request[Any, Any, Any], error: StorageFull) -> Answer
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Answer:
-    _log.error("request_failed", exc_info=error)
+    _log.error("request_failed", exc_info=error, request_id=request.scope["state"]["request_id"])
     return problem(INTERNAL_ERROR, request.scope)
 
 

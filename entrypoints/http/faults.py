@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import DecodeError, ValidationError
+from msgspec import DecodeError, Meta, ValidationError
 
 from domain.inference import LARGEST_INTEGER, SMALLEST_INTEGER
 from entrypoints.http.errors import (
@@ -19,6 +19,7 @@ from entrypoints.http.errors import (
     Refused,
 )
 from entrypoints.http.schemas import (
+    MOST_METADATA,
     ChatMessage,
     Fault,
     Input,
@@ -83,36 +84,39 @@ def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
     if "input" not in body:
         yield Fault(path="/input", message="Required: a string, a list of messages or an object")
     for name, value in body.items():
-        yield from _faults_of_field(name, value)
-    timeout = body.get("timeout_seconds")
-    if isinstance(timeout, int | float) and longest_timeout_seconds < timeout < math.inf:
-        message = f"Expected at most {longest_timeout_seconds:g} (`inference.timeout_seconds`)"
-        yield Fault(path="/timeout_seconds", message=message)
+        path = _pointer("", name)
+        if name in _FIELDS:
+            yield from _faults_of_field(name, value, path, longest_timeout_seconds)
+        else:
+            yield Fault(path=path, message=f"Unknown field; known are {', '.join(_FIELDS)}")
 
 
-def _faults_of_field(name: str, value: Any) -> Iterator[Fault]:
-    path = _pointer("", name)
-    if name not in _FIELDS:
-        yield Fault(path=path, message=f"Unknown field; known are {', '.join(_FIELDS)}")
-        return
+def _faults_of_field(
+    name: str, value: Any, path: str, longest_timeout_seconds: float
+) -> Iterator[Fault]:
     unstorable = list(_unstorable(value, path))
     yield from unstorable
-    if not unstorable and (value is not None or name == "input"):
-        yield from _mistyped(name, value, path)
-
-
-def _mistyped(name: str, value: Any, path: str) -> Iterator[Fault]:
+    if unstorable or (value is None and name != "input"):
+        return
     match name, value:
         case "input", [_, *_]:
             for number, message in enumerate(value):
                 yield from _mismatch(message, ChatMessage, f"{path}/{number}")
         case "metadata", dict():
-            yield from _mismatch(dict.fromkeys(map(str, range(len(value))), ""), Metadata, path)
-            for key, text in value.items():
-                yield from _mismatch(key, MetadataKey, _pointer(path, key))
-                yield from _mismatch(text, MetadataValue, _pointer(path, key))
+            yield from _faults_of_metadata(value, path)
+        case "timeout_seconds", _:
+            bounded = Annotated[float, Meta(gt=0, le=float(longest_timeout_seconds))]
+            yield from _mismatch(value, bounded, path)
         case _:
             yield from _mismatch(value, _FIELDS[name], path)
+
+
+def _faults_of_metadata(metadata: dict[str, Any], path: str) -> Iterator[Fault]:
+    if len(metadata) > MOST_METADATA:
+        yield Fault(path=path, message=f"Expected `object` of length <= {MOST_METADATA}")
+    for key, text in metadata.items():
+        yield from _mismatch(key, MetadataKey, _pointer(path, key))
+        yield from _mismatch(text, MetadataValue, _pointer(path, key))
 
 
 def _mismatch(value: Any, expected: Any, path: str) -> Iterator[Fault]:

@@ -18,12 +18,13 @@ VERSION: Final = version("task-agent")
 
 # --- what is sent ------------------------------------------------------------------------------
 
-_NO_NUL = "^[^\\x00]*$"
+MOST_METADATA: Final = 16
+_NO_NUL: Final = "^[^\\x00]*$"
 
 Model = Annotated[str, Meta(max_length=256, pattern=_NO_NUL, examples=["gpt-3.5-turbo"])]
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
 MetadataValue = Annotated[str, Meta(max_length=512, pattern=_NO_NUL)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=16)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=MOST_METADATA)]
 MaxAttempts = Annotated[int, Meta(ge=1, le=10)]
 TimeoutSeconds = Annotated[float, Meta(gt=0)]
 

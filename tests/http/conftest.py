@@ -1,0 +1,269 @@
+"""The edge on a real port, over a memory store that fails when told to."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from contextlib import asynccontextmanager
+from http.client import HTTPResponse
+
+import pytest
+import structlog
+import uvloop
+from uuid_utils import uuid7
+
+from adapters.clock import SystemClock
+from adapters.stores.memory import MemoryTaskStore
+from domain.inference import Routes
+from domain.ports import Completed, SubmitLimits
+from domain.retention import RetentionPolicy
+from domain.service import Submission, SubmitDefaults, TaskService
+from entrypoints.bootstrap import open_service
+from entrypoints.http.app import create_app
+from entrypoints.readiness import Readiness
+from entrypoints.serve import Server
+from settings.schema import (
+    ExecutorSettings,
+    InferenceSettings,
+    SecuritySettings,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+)
+
+SUBMIT = "/api/v1/task/inference"
+TIMEOUT = 10.0
+
+
+class FaultyStore:
+    """A store, with faults: `fault` is raised by every call, `hangs` lets none return."""
+
+    def __init__(self, store):
+        self._store = store
+        self.fault = None
+        self.hangs = False
+
+    async def _trouble(self):
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            raise self.fault
+
+    async def submit(self, new_tasks, limits):
+        await self._trouble()
+        return await self._store.submit(new_tasks, limits)
+
+    async def get(self, task_id, owner):
+        await self._trouble()
+        return await self._store.get(task_id, owner)
+
+    async def counts(self):
+        await self._trouble()
+        return await self._store.counts()
+
+
+class Reply:
+    """An answer as it came."""
+
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def code(self):
+        return self.json["code"]
+
+    @property
+    def paths(self):
+        return [error["path"] for error in self.json["errors"]]
+
+
+class Connection:
+    """One connection, on which anything may be sent."""
+
+    def __init__(self, address):
+        self.host = f"{address[0]}:{address[1]}"
+        self.socket = socket.create_connection(address, timeout=TIMEOUT)
+
+    def send(self, *pieces):
+        for piece in pieces:
+            self.socket.sendall(piece)
+
+    def reply(self, method="GET"):
+        response = HTTPResponse(self.socket, method=method)
+        response.begin()
+        return Reply(response)
+
+    def head(self, method, path, headers):
+        """A request's head; a header that is None is left out, a list is sent once for each."""
+        everything = {"Host": self.host} | headers
+        lines = [f"{method} {path} HTTP/1.1"]
+        for name, values in everything.items():
+            for value in values if isinstance(values, list) else [values]:
+                lines += [] if value is None else [f"{name}: {value}"]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+    def ask(self, method, path, body=None, **headers):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+            default = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            named = default | named
+        self.send(self.head(method, path, named) + (body or b""))
+        return self.reply(method)
+
+    def submit(self, body, **headers):
+        return self.ask("POST", SUBMIT, body, **headers)
+
+    def is_closed_by_the_service(self):
+        return self.socket.recv(1) == b""
+
+    def close(self):
+        self.socket.close()
+
+
+class Edge:
+    """The edge in a thread of its own, on a port of its own."""
+
+    def __init__(self, opened):
+        self._opened = opened
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self._listener.getsockname()[:2]
+        self._answers = threading.Event()
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
+
+    async def _serve(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self._opened as (app, parts):
+            self.__dict__.update(parts)
+            server = Server(app)
+            serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+            await server.answers.wait()
+            self._answers.set()
+            await self._stop.wait()
+            await server.stop(serving)
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._answers.wait(TIMEOUT)
+        self.connection = self.connect()
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(TIMEOUT)
+
+    def connect(self):
+        return Connection(self.address)
+
+    def ask(self, method, path, body=None, **headers):
+        return self.connection.ask(method, path, body, **headers)
+
+    def submit(self, body, **headers):
+        return self.connection.submit(body, **headers)
+
+    def do(self, coroutine):
+        """Run a coroutine where the store lives."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT)
+
+    @staticmethod
+    def submission(text):
+        return Submission(input=json.dumps(text).encode())
+
+    def claim(self, reply):
+        """The task that this answer told of, as a worker gets it."""
+        claims = self.do(self.memory.claim("worker", {"echo": 1000}, 30.0))
+        return next(claim for claim in claims if claim.task.id == reply.json["task_id"])
+
+    def complete(self, reply, result):
+        """Let a worker complete the task that this answer told of with this JSON text."""
+        outcome = Completed(self.claim(reply).fence, result, None)
+        assert self.do(self.memory.settle([outcome])) == [True]
+
+
+@asynccontextmanager
+async def _edge(settings):
+    limits = SubmitLimits(settings.inference.max_pending_tasks, RetentionPolicy(0, 0))
+    defaults = SubmitDefaults(settings.inference.timeout_seconds, settings.inference.max_attempts)
+    clock = SystemClock()
+    async with MemoryTaskStore(MemoryTaskStore.options_type(), clock) as memory:
+        store = FaultyStore(memory)
+        tasks = TaskService(store, Routes({}, "echo"), limits, defaults, lambda: str(uuid7()))
+        readiness = Readiness(clock.monotonic)
+        readiness.clear("start")
+        parts = {"memory": memory, "store": store, "tasks": tasks, "readiness": readiness}
+        yield create_app(settings, tasks, readiness), parts
+
+
+@asynccontextmanager
+async def _whole(settings):
+    async with open_service(settings, {}) as service:
+        yield create_app(settings, service.tasks, service.readiness), {}
+
+
+def settings_of(server=None, inference=None, security=None):
+    return Settings(
+        server=ServerSettings(**(server or {})),
+        inference=InferenceSettings(**(inference or {})),
+        security=SecuritySettings(**(security or {})),
+        store=StoreSettings(backend="memory"),
+        executors={"echo": ExecutorSettings(kind="echo")},
+    )
+
+
+@pytest.fixture(scope="module")
+def edge():
+    """One edge for all the tests of a module; who needs it empty or otherwise makes one."""
+    with Edge(_edge(settings_of())) as edge:
+        yield edge
+
+
+@pytest.fixture
+def make_edge():
+    """An edge with these settings: `make_edge(server={...}, inference={...}, security={...})`."""
+    opened = []
+
+    def make(**sections):
+        edge = Edge(_edge(settings_of(**sections)))
+        opened.append(edge)
+        return edge.__enter__()
+
+    yield make
+    for edge in opened:
+        edge.__exit__()
+
+
+@pytest.fixture(scope="module")
+def service():
+    """The edge with a worker and the echo executor behind it."""
+    with Edge(_whole(settings_of())) as edge:
+        yield edge
+
+
+@pytest.fixture
+def eventually():
+    """Call until the answer is true, and give it; fail after ten seconds."""
+
+    def wait(condition):
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            if found := condition():
+                return found
+            time.sleep(0.01)
+        raise AssertionError("it did not come true in time")
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def logged():
+    """The events that are logged meanwhile."""
+    with structlog.testing.capture_logs() as events:
+        yield events
