@@ -13,7 +13,7 @@ import pytest
 from adapters.executors.openai_compatible import OpenAICompatibleExecutor, OpenAICompatibleOptions
 from adapters.testing.executor_contract import attempt_of, result_of
 from adapters.testing.misbehaviour import MISBEHAVIOURS, status
-from adapters.testing.upstream import FakeUpstream
+from adapters.testing.upstream import FakeUpstream, usage_of
 from domain.errors import (
     ExecutorError,
     ExecutorFailed,
@@ -166,6 +166,17 @@ def test_a_plain_answer_of_a_backend_that_ignores_stream_is_taken_too():
 def test_usage_is_never_invented(model):
     result, _ = run(model=model)
     assert (result.output, result.usage) == ("one", None)
+
+
+def test_usage_that_comes_before_the_last_piece_is_not_forgotten():
+    async def usage_first(exchange):
+        await exchange.stream_head()
+        await exchange.event(msgspec.json.encode({"choices": [], "usage": usage_of("one")}))
+        await exchange.piece("one")
+        await exchange.event(b"[DONE]")
+
+    result, _ = run(behaviours={"this": usage_first}, model="this")
+    assert (result.output, result.usage) == ("one", Usage(1, 1, 2))
 
 
 def test_only_the_first_choice_is_taken():
