@@ -206,8 +206,7 @@ class Dispatcher:
         self._slots.free(attempt.claim.task.executor)
         if self._is_open(attempt):
             self._conclude(attempt, self._outcome_of(attempt, task))
-        else:
-            self._may_claim.set()
+        self._may_claim.set()  # after the outcome: both may share the store's next step
 
     def _outcome_of(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> Outcome:
         if self._clock.monotonic() >= attempt.times_out:
@@ -276,7 +275,7 @@ class Dispatcher:
         if not self._unsent:
             return 0.0
         batch, self._unsent = self._unsent, {}
-        self._may_claim.set()  # a claim that follows now may share the store's step
+        self._may_claim.set()
         try:
             await self._write(batch)
         except StoreUnavailable:
