@@ -139,3 +139,14 @@ def test_null_counts_as_left_out_and_other_options_are_ignored():
     assert echo("x", **nothing, fail_permanently=None, temperature="hot", n=[1]) == (
         "Processed input: x"
     )
+
+
+def test_closing_it_early_leaves_nothing_for_the_event_loop_to_clean_up():
+    async def scene():
+        pieces = EchoExecutor(EchoOptions()).run(attempt_of("x", options={"chunk_characters": 1}))
+        await anext(pieces)
+        await pieces.aclose()
+        await asyncio.sleep(0)  # a turn, in which the loop would start to finalize a lost generator
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scene())
