@@ -29,15 +29,13 @@ from hypothesis.stateful import (
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
 from adapters.testing.fakes import FakeClock
-from adapters.testing.store_case import BUSY, MOVED, OUTCOMES, Case, new_task
+from adapters.testing.store_case import MOVED, OUTCOMES, Case, new_task
 from domain.inference import Routes
-from domain.instants import after
 from domain.ports import (
     PURGED_PER_SUBMIT,
     Accepted,
     Fence,
     QueueFull,
-    Retry,
     Store,
     SubmitLimits,
     TaskCounts,
@@ -87,6 +85,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.case = Case(self.open_store, Path(self.folder.name))
         self.run(self.case.__aenter__())
+        self.submit(["echo", "llama", "gone"], None, 1_000, RetentionPolicy(0, 0))
+        self.claim("worker-1", {"echo": 1, "llama": 1})
 
     def teardown(self) -> None:
         self.run(self.case.__aexit__(None, None, None))
@@ -110,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
     # --- clients ---------------------------------------------------------------------------------
 
     @rule(
-        executors=st.lists(st.sampled_from([*EXECUTORS, "gone"]), max_size=4),
+        executors=st.lists(st.sampled_from([*EXECUTORS, "gone"]), min_size=1, max_size=4),
         model=st.sampled_from([None, "m"]),
         max_pending=st.sampled_from([3, 1_000]),
         retention=RETENTIONS,
@@ -133,7 +133,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- workers ---------------------------------------------------------------------------------
 
-    @rule(worker=WORKERS, room=st.dictionaries(st.sampled_from(EXECUTORS), st.integers(0, 4)))
+    @rule(worker=WORKERS, room=st.fixed_dictionaries(dict.fromkeys(EXECUTORS, st.integers(0, 4))))
     def claim(self, worker: str, room: dict[str, int]) -> None:
         claims = self.run(self.store.claim(worker, room, LEASE))
         for executor, free in room.items():
@@ -181,16 +181,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert written == (known is not None)
         if known is not None:
             known.task = MOVED[move](known.task, self.clock.now())
-
-    @precondition(lambda self: self.fences)
-    @rule(data=st.data(), seconds=st.sampled_from([0.0, 5.0, 60.0]))
-    def retry(self, data: st.DataObject, seconds: float) -> None:
-        fence = data.draw(st.sampled_from(self.fences))
-        written = self.run(self.case.settle(Retry(fence, BUSY, seconds)))
-        known = self.holder(fence)
-        assert written == (known is not None)
-        if known is not None:
-            known.task = known.task.retried(after(self.clock.now(), seconds))
 
     @rule(max_crashes=st.integers(0, 2), limit=st.integers(1, 5))
     def reclaim(self, max_crashes: int, limit: int) -> None:
