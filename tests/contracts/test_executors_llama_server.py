@@ -16,20 +16,27 @@ PROGRAM = Path(__file__).parents[1] / "llama_server.py"
 MORE_THAN_SECONDS_OF_TOKENS = 16_000
 
 
+class Server:
+    """A llama.cpp server in a process of its own; its first line of output is its URL."""
+
+    def __init__(self, directory):
+        command = [sys.executable, str(PROGRAM), "--directory", str(directory)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().decode().strip()
+
+    def kill(self):
+        self._process.kill()
+        self._process.communicate()
+
+
 @pytest.fixture
 def server(tmp_path):
-    """A llama.cpp server in a process of its own; its first line of output is its URL."""
-    command = [sys.executable, str(PROGRAM), "--directory", str(tmp_path)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        process.url = process.stdout.readline().strip()
-        yield process
-        process.kill()
+    server = Server(tmp_path)
+    yield server
+    server.kill()
 
 
 def playing(scene, server):
@@ -68,7 +75,6 @@ def test_a_server_that_is_killed_in_the_middle_fails_the_attempt_which_may_be_re
         server.kill()
         with pytest.raises(ExecutorError) as in_the_middle:
             [piece async for piece in pieces]
-        server.wait()
         with pytest.raises(ExecutorError) as afterwards:
             await result_of(executor, attempt_of("tell me"))
         return in_the_middle.value, afterwards.value
