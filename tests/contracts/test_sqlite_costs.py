@@ -24,7 +24,16 @@ from adapters.testing.store_case import (
     new_task,
 )
 from domain.errors import StoreUnavailable
-from domain.ports import Completed, Failed, HandedBack, Retry, SubmitLimits, TaskCounts
+from domain.ports import (
+    Completed,
+    Failed,
+    Fence,
+    HandedBack,
+    Outcome,
+    Retry,
+    SubmitLimits,
+    TaskCounts,
+)
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS
 
@@ -163,7 +172,7 @@ async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Rando
     clock.advance(roll.choice([0, 1, LEASE + 1]))
     limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 4, max_tasks=40))
     claims = await store.claim(WORKER, {"echo": roll.randint(0, 8)}, LEASE)
-    ways = [
+    ways: list[Callable[[Fence], Outcome]] = [
         lambda fence: Completed(fence, RESULT, USAGE),
         lambda fence: Failed(fence, ERROR),
         lambda fence: Retry(fence, BUSY, 1.0),
