@@ -296,4 +296,4 @@ def test_a_store_holds_what_the_model_holds(machine: type[StoreMachine]) -> None
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_store_holds_what_the_model_holds_at_length(machine: type[StoreMachine]) -> None:
-    run(machine, examples=1_000, steps=100)
+    run(machine, examples=400, steps=100)
