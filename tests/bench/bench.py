@@ -22,7 +22,7 @@ class Scale:
     seconds: float = 2.0
     paced_seconds: float = 20.0
     drained: int = 5_000
-    stored: int = 100_000
+    stored: int = 50_000
     kept: int = 1_000_000
     pending: int = 100_000
 

@@ -134,7 +134,7 @@ async def _closed(port: int, requests: Iterable[bytes], clients: int) -> Answers
 
 
 async def _paced(port: int, number: int, request: bytes, interval: float) -> Answers:
-    idle = asyncio.LifoQueue[Connection]()
+    idle = asyncio.Queue[Connection]()  # in turn: uvicorn closes those that rest for 5 seconds
     for connection in await _connections(port, CLIENTS):
         idle.put_nowait(connection)
     record, began = _Record(), time.monotonic()
