@@ -114,7 +114,7 @@ def test_kills_with_every_slot_taken_lose_nothing_and_orphans_run_within_two_sec
 ):
     print(f"seed {SEED}")
     random = Random(SEED)
-    held = []
+    held: list[str] = []
     with Load(service, SEED) as load:
         for _ in range(rounds):
             # In half of the rounds the orphans of the last kill are killed once more.

@@ -4,13 +4,14 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 PROGRAM = Path(__file__).parents[1] / "llama_server.py"
-LONG_TOKENS = 2_500  # takes a second or more
+LONG_TOKENS = 1_000  # a second of work
 
 
 class Backend:
@@ -20,25 +21,27 @@ class Backend:
         self._directory = directory
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self._process = None
+        self._running = ExitStack()
 
     def start(self):
         command = [sys.executable, str(PROGRAM)]
         command += ["--directory", str(self._directory), "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        process = self._running.enter_context(
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
         )
-        assert self._process.stdout.readline().strip(), "the server did not start"
+        self._running.callback(process.kill)
+        assert process.stdout
+        assert process.stdout.readline(), "the server did not start"
 
     def kill(self):
-        self._process.kill()
-        self._process.wait()
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._running.close()
 
-    def is_generating(self):
+    def is_in_the_middle(self):
         with urlopen(f"http://127.0.0.1:{self.port}/slots", timeout=10) as answer:
-            return json.load(answer)[0]["is_processing"]
+            [slot] = json.load(answer)
+        return slot["is_processing"] and slot["next_token"][0]["n_decoded"] > LONG_TOKENS / 10
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def submit_long(service, max_attempts):
 
 
 def kill_in_the_middle(backend, eventually):
-    eventually(backend.is_generating, 10, "the model is at work")
+    eventually(backend.is_in_the_middle, 20, "the model is at work")
     backend.kill()
 
 
