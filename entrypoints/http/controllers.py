@@ -55,7 +55,7 @@ class TaskController(Controller):
         """Accept a task. It is committed before the answer is sent."""
         most = request.route_handler.resolve_request_max_body_size() or 0
         text = await read_json_text(request.scope, request.receive, most)
-        asked = read_submission(text, tasks.defaults.timeout_seconds)
+        asked = await read_submission(text, tasks.defaults.timeout_seconds)
         match await tasks.submit(ANONYMOUS, asked):
             case Accepted(task):
                 created = encode(TaskCreated(task.id, task.status))
@@ -139,7 +139,7 @@ _PAGE_POLICY: Final = (
 class DocumentController(Controller):
     """What there is to read about the API."""
 
-    @get("/", operation_id="getLinks")
+    @get("/")
     async def links(self, settings: NamedDependency[SkipValidation[Settings]]) -> Answer:
         """Where to go from here."""
         return Answer(HTTP_200_OK, encode(Links(app_name=settings.app_name)))

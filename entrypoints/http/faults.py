@@ -114,6 +114,7 @@ def _faults_of_field(
 def _faults_of_metadata(metadata: dict[str, Any], path: str) -> Iterator[Fault]:
     if len(metadata) > MOST_METADATA:
         yield Fault(path=path, message=f"Expected `object` of length <= {MOST_METADATA}")
+        return
     for key, text in metadata.items():
         yield from _mismatch(key, MetadataKey, _pointer(path, key))
         yield from _mismatch(text, MetadataValue, _pointer(path, key))

@@ -32,7 +32,6 @@ from entrypoints.http.schemas import (
     VERSION,
     Fault,
     Health,
-    Links,
     Liveness,
     Problem,
     ReadinessView,
@@ -102,7 +101,6 @@ def _paths(app_name: str) -> _Json:
         "tasks_count": 5,
         "app_name": app_name,
     }
-    links = {"app_name": app_name, "create": "/api/v1/task/inference", "health": "/api/v1/health"}
     return {
         "/api/v1/task/inference": {
             "post": _operation(
@@ -146,13 +144,6 @@ def _paths(app_name: str) -> _Json:
                 _either("ReadinessView", _READY, _NOT_READY),
             )
         },
-        "/": {
-            "get": _operation(
-                "getLinks",
-                "Where to go",
-                {"200": _answer("The links", "Links", links | _DOCUMENTS)},
-            )
-        },
     }
 
 
@@ -161,7 +152,7 @@ _TASK_ID: Final[_Json] = {
     "in": "path",
     "required": True,
     "description": "What `createInferenceTask` answered; any other string is unknown.",
-    "schema": {"type": "string", "minLength": 1},
+    "schema": {"type": "string", "pattern": "^[0-9a-f-]{36}$"},
     "example": _ID,
 }
 _CREATED_HEADERS: Final[_Json] = {
@@ -170,7 +161,6 @@ _CREATED_HEADERS: Final[_Json] = {
 }
 _READY: Final[_Json] = {"status": "ready", "faults": {}}
 _NOT_READY: Final[_Json] = {"status": "not_ready", "faults": {"store": "it does not answer"}}
-_DOCUMENTS: Final = {"documentation": "/schema", "openapi": "/schema/openapi.json"}
 
 
 def _operation(
@@ -259,7 +249,6 @@ _SHAPES: Final = (
     Health,
     Liveness,
     ReadinessView,
-    Links,
     Problem,
 )
 
@@ -270,8 +259,9 @@ def _schemas(longest_timeout_seconds: float) -> _Json:
         schema["description"] = cleandoc(schema["description"])
         for shape in schema.get("properties", {}).values():
             shape.pop("default", None)
-    timeout = schemas["TaskSubmission"]["properties"]["timeout_seconds"]
-    timeout["anyOf"][0]["maximum"] = float(longest_timeout_seconds)
+    fields = schemas["TaskSubmission"]["properties"]
+    fields["timeout_seconds"]["anyOf"][0]["maximum"] = float(longest_timeout_seconds)
+    fields["max_attempts"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": 10}
     # In a TaskView it is JSON text already, of which msgspec knows no shape.
     schemas["TaskView"]["properties"]["result"]["anyOf"][0] = _reference("TaskResult")
     return dict(sorted(schemas.items()))

@@ -25,7 +25,8 @@ Model = Annotated[str, Meta(max_length=256, pattern=_NO_NUL, examples=["gpt-3.5-
 MetadataKey = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
 MetadataValue = Annotated[str, Meta(max_length=512, pattern=_NO_NUL)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=MOST_METADATA)]
-MaxAttempts = Annotated[int, Meta(ge=1, le=10)]
+# To JSON, 3.0 is the same number as 3; msgspec's `int` would refuse it.
+MaxAttempts = Annotated[float, Meta(ge=1, le=10, multiple_of=1)]
 TimeoutSeconds = Annotated[float, Meta(gt=0)]
 
 
@@ -50,7 +51,10 @@ Input = Annotated[
 
 
 class TaskSubmission(Struct, forbid_unknown_fields=True):
-    """A task to be. `null` counts as left out, except for `input`."""
+    """A task to be. `null` counts as left out, except for `input`.
+
+    Numbers are 64-bit integers or finite doubles, and no name of a member holds U+0000.
+    """
 
     input: Input
     options: Options | None = None

@@ -4,6 +4,7 @@ A good body is decoded once, by a decoder that knows the types. Only a bad or an
 at again, value by value, in `faults`.
 """
 
+import asyncio
 import re
 from typing import Final
 
@@ -28,7 +29,7 @@ _decode_texts = msgspec.json.Decoder(_Texts).decode
 _decode_anything = msgspec.json.Decoder().decode
 
 
-def read_submission(text: bytes, longest_timeout_seconds: float) -> Submission:
+async def read_submission(text: bytes, longest_timeout_seconds: float) -> Submission:
     """What a client asks for. `text` is UTF-8. Raises `Refused` with everything that is wrong."""
     odd = _is_odd(text)
     try:
@@ -36,12 +37,17 @@ def read_submission(text: bytes, longest_timeout_seconds: float) -> Submission:
         if odd:
             _decode_anything(text)
     except DecodeError as error:
-        examine(text, longest_timeout_seconds)
+        await _examine(text, longest_timeout_seconds)
         # Only of two fields with one name is there a fault that `examine` does not see.
         raise Refused(INVALID_REQUEST, faults=[fault_of(error, "")]) from None
     if odd or (asked.timeout_seconds or 0) > longest_timeout_seconds:
-        examine(text, longest_timeout_seconds)
+        await _examine(text, longest_timeout_seconds)
     return _submission(asked, _decode_texts(text))
+
+
+async def _examine(text: bytes, longest_timeout_seconds: float) -> None:
+    """`examine` in a thread: it may take a second, and leases are renewed on this loop."""
+    await asyncio.to_thread(examine, text, longest_timeout_seconds)
 
 
 def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
@@ -52,7 +58,7 @@ def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
         model=None if options is None else options.model,
         metadata=asked.metadata or {},
         timeout_seconds=asked.timeout_seconds,
-        max_attempts=asked.max_attempts,
+        max_attempts=None if asked.max_attempts is None else int(asked.max_attempts),
     )
 
 

@@ -33,7 +33,7 @@ from settings.schema import (
 )
 
 SUBMIT = "/api/v1/task/inference"
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 class FaultyStore:
@@ -249,7 +249,7 @@ def service():
 
 @pytest.fixture
 def eventually():
-    """Call until the answer is true, and give it; fail after ten seconds."""
+    """Call until the answer is true, and give it; fail after half a minute."""
 
     def wait(condition):
         end = time.monotonic() + TIMEOUT

@@ -102,7 +102,7 @@ def test_64_levels_are_fine_and_brackets_in_strings_are_none(edge, opening, clos
         (GOOD | {"timeout_seconds": True}, ["/timeout_seconds"]),
         (GOOD | {"max_attempts": 0}, ["/max_attempts"]),
         (GOOD | {"max_attempts": 11}, ["/max_attempts"]),
-        (GOOD | {"max_attempts": 1.0}, ["/max_attempts"]),
+        (GOOD | {"max_attempts": 1.5}, ["/max_attempts"]),
         (GOOD | {"max_attempts": "3"}, ["/max_attempts"]),
         (GOOD | {"max_attempts": True}, ["/max_attempts"]),
         (GOOD | {"metadata": []}, ["/metadata"]),

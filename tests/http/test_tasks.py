@@ -96,6 +96,12 @@ def test_null_counts_as_left_out(edge):
     assert (task["timeout_seconds"], task["max_attempts"]) == (300, 3)
 
 
+def test_a_whole_number_may_be_written_with_a_point(edge):
+    reply = edge.submit(b'{"input": "x", "max_attempts": 2.0, "timeout_seconds": 7}')
+    answer = edge.ask("GET", reply.headers["Location"])
+    assert b'"max_attempts":2,' in answer.body
+
+
 def test_what_is_at_its_bounds_is_taken(edge):
     body = {
         "input": "x",
