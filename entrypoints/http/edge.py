@@ -86,7 +86,7 @@ class Edge:
             )
 
     async def _serve(self, exchange: "_Exchange") -> None:
-        """Answer within the time limit: `asyncio.timeout`, at a tenth of its cost."""
+        """Answer within the time limit, which costs less this way than with `asyncio.timeout`."""
         scope = exchange.scope
         refusal = self._refusal(scope, exchange.headers)
         app = self._app if refusal is None else problem(refusal, scope)

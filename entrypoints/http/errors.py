@@ -159,18 +159,24 @@ def _invalid(request: Request[Any, Any, Any], error: HTTPException) -> Answer:
 
 
 def _store_unavailable(request: Request[Any, Any, Any], error: StoreUnavailable) -> Answer:
-    _log.warning("store_unavailable", reason=str(error))
+    _log.warning("store_unavailable", reason=str(error), request_id=_id_of(request))
     return problem(STORE_UNAVAILABLE, request.scope)
 
 
 def _storage_full(request: Request[Any, Any, Any], error: StorageFull) -> Answer:
-    _log.warning("storage_full", free=error.free_bytes, needed=error.needed_bytes)
+    _log.warning(
+        "storage_full", free=error.free_bytes, needed=error.needed_bytes, request_id=_id_of(request)
+    )
     return problem(STORAGE_FULL, request.scope)
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Answer:
-    _log.error("request_failed", exc_info=error, request_id=request.scope["state"]["request_id"])
+    _log.error("request_failed", exc_info=error, request_id=_id_of(request))
     return problem(INTERNAL_ERROR, request.scope)
+
+
+def _id_of(request: Request[Any, Any, Any]) -> str:
+    return str(request.scope["state"]["request_id"])
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {

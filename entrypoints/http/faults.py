@@ -40,6 +40,9 @@ _FIELDS: Final[Mapping[str, Any]] = {
 }
 
 
+_STEP: Final = re.compile(r"[^.\[\]`]+")
+
+
 def examine(text: bytes, longest_timeout_seconds: float) -> None:
     """Raise `Refused` with all that is wrong with this body; return if nothing is."""
     body = _parse(text.decode())
@@ -51,9 +54,7 @@ def examine(text: bytes, longest_timeout_seconds: float) -> None:
 def fault_of(error: DecodeError, path: str) -> Fault:
     """What msgspec says, with its own path (`$.a[0]`) put behind ours as a JSON pointer."""
     message, _, where = str(error).partition(" - at `$")
-    return Fault(
-        path=path + re.sub(r"[.\[]([^.\[\]`]+)\]?|`", r"/\1", where).rstrip("/"), message=message
-    )
+    return Fault(path="/".join([path, *_STEP.findall(where)]), message=message)
 
 
 def _parse(text: str) -> Any:
@@ -94,7 +95,7 @@ def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
 def _faults_of_field(
     name: str, value: Any, path: str, longest_timeout_seconds: float
 ) -> Iterator[Fault]:
-    unstorable = list(_unstorable(value, path))
+    unstorable = list(islice(_unstorable(value, path), MOST_FAULTS + 1))
     yield from unstorable
     if unstorable or (value is None and name != "input"):
         return
