@@ -121,12 +121,15 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, condition: Callable
 
 
 def _answers(port: int) -> bool:
-    """Whether it is ready. Floors know no `/readyz`: for them any answer will do."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    """Whether it is ready. Floors know no `/readyz`: for them any answer will do.
+
+    The service listens before it opens its store, so a connection may wait for its answer.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status != 503
-    except ConnectionError:
+    except (ConnectionError, TimeoutError):
         return False
     finally:
         connection.close()
