@@ -194,6 +194,17 @@ def test_a_full_database_refuses_what_needs_room_and_goes_on_when_there_is_some(
     play(scenario)
 
 
+def test_a_check_fails_while_nothing_can_be_written(play: Play) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        store._writing.execute("PRAGMA query_only = 1")
+        with pytest.raises(StoreUnavailable, match="readonly"):
+            await store.check()
+        store._writing.execute("PRAGMA query_only = 0")
+        await store.check()
+
+    play(scenario)
+
+
 def set_largest_size(store: SqliteTaskStore, pages: int) -> None:
     store._writing.execute(f"PRAGMA max_page_count = {pages}")
 

@@ -135,6 +135,15 @@ async def cost(store: SqliteTaskStore, step: Step) -> int:
     return instructions
 
 
+def test_room_below_zero_is_no_room_though_to_sqlite_it_is_no_limit(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(tmp_path) as store:
+            await store.submit([new_task()], NO_LIMITS)
+            assert await store.claim(WORKER, {"echo": -1}, LEASE) == []
+
+    asyncio.run(scenario())
+
+
 def test_opening_counts_no_tasks(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as store:
