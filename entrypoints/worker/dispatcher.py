@@ -99,6 +99,7 @@ class Dispatcher:
         self._held: dict[Fence, Attempt] = {}  # running in the store, as far as we know
         self._executing: set[Attempt] = set()  # the executor has not let go yet
         self._unsent: dict[Attempt, Outcome] = {}  # waits to be written
+        self._is_behind = False  # the last try to write failed
 
         self._hungry: set[str] = set()  # executors that may have tasks to claim
         self._poll_at = clock.monotonic()
@@ -156,7 +157,7 @@ class Dispatcher:
         return 0.0
 
     def _room(self) -> dict[str, int]:
-        if self._is_draining or self._unsent:
+        if self._is_draining or self._unsent or self._is_behind:
             return {}
         return self._slots.deal(self._hungry)
 
@@ -281,7 +282,11 @@ class Dispatcher:
         except StoreUnavailable:
             left = {attempt: batch[attempt] for attempt in batch if attempt.fence in self._held}
             self._unsent = left | self._unsent
+            self._is_behind = True
             raise
+        if self._is_behind:
+            self._is_behind = False
+            self._may_claim.set()
         return 0.0
 
     async def _write(self, batch: Mapping[Attempt, Outcome]) -> None:

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import selectors
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -137,6 +137,7 @@ class Labourer:
         self.most_running = 0
         self.started: list[tuple[str, int, float]] = []
         self.cancelled: list[tuple[str, int, float]] = []
+        self.at_end: Callable[[], object] = lambda: None
 
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
         self.running += 1
@@ -152,6 +153,7 @@ class Labourer:
             self.running -= 1
         if "raises" in request.input:
             raise self._errors[request.input["raises"]]
+        self.at_end()
         yield InferenceResult("done")
 
     def _now(self, request: InferenceRequest) -> tuple[str, int, float]:
@@ -265,7 +267,7 @@ def labourer() -> type[Labourer]:
 
 
 @pytest.fixture(autouse=True)
-def logged() -> Iterator[list[dict[str, Any]]]:
+def logged() -> Iterator[list[MutableMapping[str, Any]]]:
     """What is logged during the test."""
     with structlog.testing.capture_logs() as lines:
         yield lines

@@ -16,9 +16,8 @@ async def test_no_limit_is_passed_and_every_task_ends_whatever_comes(at_work, la
     async with at_work(most=5, executors=executors, limits={"a": 2, "b": 4}) as worker:
         task_ids = []
         for _ in range(150):
-            does = {"seconds": chance.choice([0, 0, 0.01, 0.3])}
-            if chance.random() < 0.2:
-                does["raises"] = "busy"
+            does: dict[str, object] = {"raises": "busy"} if chance.random() < 0.2 else {}
+            does |= {"seconds": chance.choice([0, 0, 0.01, 0.3])}
             task_ids.append(await worker.submit(chance.choice("abc"), **does))
             await asyncio.sleep(chance.choice([0, 0, 0.02]))
         ended = await worker.until_done(*task_ids)

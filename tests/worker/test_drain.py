@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from domain.errors import StoreUnavailable
+from domain.ports import HandedBack
 from domain.task import TaskStatus
 
 AFTER_THE_TIME = 1.25  # the promise is 1.2 seconds; what is left is the step of this clock
@@ -77,18 +78,20 @@ async def test_a_result_that_is_there_is_written_not_handed_back(at_work):
     assert task.status is TaskStatus.COMPLETED
 
 
-async def test_cancelling_an_attempt_that_just_ended_does_not_touch_its_result(at_work):
+async def test_an_attempt_that_ended_in_this_very_step_keeps_its_result(at_work):
     async with at_work() as worker:
         task_id = await worker.submit(seconds=1)
         await worker.until(1, lambda: worker.executor.running)
-        await asyncio.sleep(0.5)
-        # Ends in the very step of the loop in which the drain stops what still runs.
-        await worker.dispatcher.drain(
-            1 - (worker.clock.monotonic() - worker.executor.started[0][2])
-        )
-        task = await worker.task(task_id)
-    assert task.status in {TaskStatus.COMPLETED, TaskStatus.PENDING}
-    assert (task.attempt, task.failures) == (1, 0)
+        [attempt] = worker.dispatcher._executing
+
+        def stop_too_late():
+            assert attempt.task.done()
+            assert not attempt.is_decided
+            worker.dispatcher._stop(attempt, HandedBack(attempt.fence))
+
+        worker.executor.at_end = lambda: asyncio.get_running_loop().call_soon(stop_too_late)
+        [task] = await worker.until_done(task_id)
+    assert (task.status, task.attempt) == (TaskStatus.COMPLETED, 1)
 
 
 async def test_an_executor_that_does_not_let_go_holds_up_nothing(at_work, logged):
