@@ -196,13 +196,17 @@ def test_a_full_database_refuses_what_needs_room_and_goes_on_when_there_is_some(
 
 def test_a_check_fails_while_nothing_can_be_written(play: Play) -> None:
     async def scenario(store: SqliteTaskStore) -> None:
-        store._writing.execute("PRAGMA query_only = 1")
-        with pytest.raises(StoreUnavailable, match="readonly"):
+        store._writing.set_authorizer(no_updates)
+        with pytest.raises(StoreUnavailable):
             await store.check()
-        store._writing.execute("PRAGMA query_only = 0")
+        store._writing.set_authorizer(None)
         await store.check()
 
     play(scenario)
+
+
+def no_updates(action: int, *_: str | None) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_UPDATE else sqlite3.SQLITE_OK
 
 
 def set_largest_size(store: SqliteTaskStore, pages: int) -> None:
