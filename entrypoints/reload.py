@@ -9,8 +9,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,30 +34,33 @@ async def code_changed(files: Sequence[Path]) -> None:
     """
     watched = Watched(files)
     try:
-        async for changed in _changes(watched):
-            log.info("code_changed", files=sorted(changed))
-            fault = await _fault_of_trial(files)
-            if fault is None:
-                return
-            log.error("reload_refused", reason=fault, goes_on="the old code")
+        async with aclosing(_changes(watched)) as changes:
+            async for changed in changes:
+                log.info("code_changed", files=sorted(changed))
+                fault = await _fault_of_trial(files)
+                if fault is None:
+                    return
+                log.error("reload_refused", reason=fault, goes_on="the old code")
     except (OSError, RuntimeError) as error:
         log.warning("reload_unavailable", reason=str(error)[:_SHOWN_CHARACTERS])
     await asyncio.Event().wait()
 
 
-async def _changes(watched: "Watched") -> AsyncIterator[set[str]]:
+async def _changes(watched: "Watched") -> AsyncGenerator[set[str], None]:
     """The paths of changed files, from the moment on at which this process read its own."""
     seen = awatch(*watched.folders, watch_filter=watched.holds, recursive=False, step=100)
-    first = asyncio.ensure_future(anext(seen))
-    await asyncio.sleep(0)  # the system watches from here on: what changes now cannot be missed
-    try:
-        if early := watched.changed_since(_IMPORTED_AT):
-            yield early
-        yield {path for _, path in await first}
+    async with aclosing(seen):
+        first = asyncio.ensure_future(anext(seen))
+        await asyncio.sleep(0)  # the system watches from here on: no change of now can be missed
+        try:
+            if early := watched.changed_since(_IMPORTED_AT):
+                yield early
+            yield {path for _, path in await first}
+        finally:
+            first.cancel()
+            await asyncio.wait([first])
         async for changes in seen:
             yield {path for _, path in changes}
-    finally:
-        first.cancel()
 
 
 class Watched:
@@ -68,8 +71,8 @@ class Watched:
 
     def __init__(self, settings_files: Iterable[Path]) -> None:
         self._settings_files = {os.path.normpath(path.absolute()) for path in settings_files}
-        modules = [module for package in _PACKAGES for module in (_ROOT / package).rglob("*.py")]
-        self._ours = {str(module.parent) for module in modules}
+        files = [path for package in _PACKAGES for path in (_ROOT / package).rglob("*.*")]
+        self._ours = {str(path.parent) for path in files if path.suffix in _SUFFIXES}
         self.folders = self._ours | {str(Path(path).parent) for path in self._settings_files}
 
     def holds(self, _: Change, path: str) -> bool:
