@@ -1,6 +1,7 @@
 """What is wrong with settings is one message: key, source, what was found, what is allowed."""
 
 import pytest
+from msgspec import Struct
 
 from settings.conversion import SettingsError, convert
 
@@ -211,6 +212,17 @@ def test_an_option_that_the_kind_does_not_know_is_told(option_refusal):
 
 def test_a_misspelt_key_beside_the_options_is_told(option_refusal):
     assert "did you mean models?" in option_refusal(MODLES='["a"]')
+
+
+class Unbounded(Struct):
+    seconds: float
+
+
+@pytest.mark.parametrize("found", [".inf", "-.inf", ".nan"])
+def test_a_number_that_is_none_is_told_though_the_option_has_no_bounds(load, write, found):
+    settings, sources = load(write(f"executors: {{x: {{kind: x, seconds: {found}}}}}"))
+    with pytest.raises(SettingsError, match=r"executors\.x\.seconds .* allowed: a number"):
+        convert(settings.executors["x"].options, Unbounded, "executors.x", sources)
 
 
 def test_a_secret_is_never_shown(option_refusal, refusal):
