@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from typing import Final
 
 import msgspec
 
@@ -11,7 +12,9 @@ from domain.ports import Claim, Completed, Executor, Failed, Outcome, Retry
 from domain.retry import RetryIn, RetryPolicy
 from domain.task import TaskError
 
-_decode = msgspec.json.Decoder().decode
+_LONGEST_MESSAGE: Final = 500
+
+_decode: Final = msgspec.json.Decoder().decode
 
 
 class Execution:
@@ -31,20 +34,26 @@ class Execution:
         self._roll = roll
 
     async def run(self, claim: Claim) -> Outcome:
-        """Run the attempt to its end. Cancelling it cancels the executor, and gives no outcome."""
+        """Run the attempt to its end.
+
+        Cancelling it cancels the executor, and gives no outcome. Whatever an executor raises that
+        is no `ExecutorError` goes through; `broke` says what becomes of the attempt then.
+        """
         try:
             result = await self._result_of(claim)
             text = encode_result(result.output, self._max_result_bytes)
         except ExecutorError as error:
-            return self.judge(claim, error)
-        except Exception as error:  # noqa: BLE001 - an executor's own mistake must cost its task only
-            return self.judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
+            return self._judge(claim, error)
         return Completed(claim.fence, text, result.usage)
 
     def timed_out(self, claim: Claim) -> Failed:
         """The outcome of an attempt that took longer than its task allows. Final."""
         message = f"the attempt took longer than {claim.task.timeout_seconds:g} seconds"
         return Failed(claim.fence, TaskError("timeout", message, retryable=True))
+
+    def broke(self, claim: Claim, error: BaseException) -> Retry | Failed:
+        """The outcome of an attempt whose executor raised what none should: its own mistake."""
+        return self._judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
 
     async def _result_of(self, claim: Claim) -> InferenceResult:
         task = claim.task
@@ -67,10 +76,10 @@ class Execution:
                     raise ResultTooLarge(self._max_result_bytes)
         raise ExecutorFailed("the executor ended without a result")
 
-    def judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
-        """The outcome of an attempt that ended with this error."""
+    def _judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
         task = claim.task
-        shown = TaskError(error.code, error.message, error.retryable)
+        message = error.message[:_LONGEST_MESSAGE].encode(errors="replace").decode()
+        shown = TaskError(error.code, message, error.retryable)
         decision = self._retry.decide(
             error, failures=task.failures + 1, max_attempts=task.max_attempts, roll=self._roll()
         )

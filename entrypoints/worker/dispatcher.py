@@ -18,6 +18,7 @@ fence, not the lease, makes a late write harmless; so an outcome is offered unti
 """
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Mapping
 from contextvars import copy_context
@@ -27,7 +28,7 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from domain.errors import ExecutorFailed, StoreUnavailable
+from domain.errors import StoreUnavailable
 from domain.execution import Execution
 from domain.ports import (
     Claim,
@@ -212,10 +213,17 @@ class Dispatcher:
     def _outcome_of(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> Outcome:
         if self._clock.monotonic() >= attempt.times_out:
             return self._execution.timed_out(attempt.claim)
-        if task.cancelled() or task.exception() is not None:
-            error = ExecutorFailed("the executor ended with neither a result nor an error")
-            return self._execution.judge(attempt.claim, error)
-        return task.result()
+        broken = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if broken is None:
+            return task.result()
+        log.error(
+            "executor_broke",
+            task_id=attempt.fence.task_id,
+            attempt=attempt.fence.attempt,
+            error=type(broken).__name__,  # not its text, which may quote the input
+            trace="".join(traceback.format_tb(broken.__traceback__)),
+        )
+        return self._execution.broke(attempt.claim, broken)
 
     def _is_open(self, attempt: Attempt) -> bool:
         """Whether the attempt is ours, and how it ends is not decided yet."""

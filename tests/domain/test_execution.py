@@ -137,10 +137,21 @@ def test_an_executor_that_ends_without_a_result_has_failed() -> None:
     assert outcome.error == TaskError("executor_error", "the executor ended without a result", True)
 
 
-def test_an_unexpected_exception_costs_its_task_only_and_its_text_is_not_shown() -> None:
-    outcome = outcome_of(claim_of(), ZeroDivisionError("secret"))
+def test_an_exception_that_is_no_executor_error_goes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        outcome_of(claim_of(), ZeroDivisionError("secret"))
+
+
+def test_an_attempt_whose_executor_broke_is_retried_and_does_not_show_the_text() -> None:
+    outcome = execution_with(ScriptedExecutor()).broke(claim_of(), ZeroDivisionError("secret"))
     assert isinstance(outcome, Retry)
     assert outcome.error == TaskError("executor_error", "ZeroDivisionError in the executor", True)
+
+
+def test_a_message_that_no_store_could_keep_is_mended_and_a_long_one_is_cut() -> None:
+    outcome = outcome_of(claim_of(), UpstreamRejected("\ud800" + "x" * 1000))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.message == "?" + "x" * 499
 
 
 def test_an_executor_may_call_its_own_failure_final() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from domain.errors import ExecutorUnavailable, StoreUnavailable, UpstreamRejected
 from domain.ports import Completed
@@ -82,6 +83,19 @@ async def test_an_executor_that_breaks_its_contract_fails_its_own_attempt_only(
     assert failed.error is not None
     assert failed.error.code == "executor_error"
     assert (completed.status, completed.attempt) == (TaskStatus.COMPLETED, 1)
+
+
+async def test_an_executor_that_breaks_is_logged_with_the_place_and_without_its_words(
+    at_work, labourer
+):
+    executor = labourer(odd=ValueError("the client's words"))
+    with capture_logs() as logged:
+        async with at_work(executors={"one": executor}) as worker:
+            await worker.until_done(await worker.submit(raises="odd", max_attempts=1))
+    [line] = [line for line in logged if line["event"] == "executor_broke"]
+    assert (line["error"], line["attempt"]) == ("ValueError", 1)
+    assert "in run" in line["trace"]
+    assert "words" not in str(line)
 
 
 async def test_failures_and_crashes_do_not_use_each_other_up(at_work, labourer):
