@@ -14,8 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,13 +22,12 @@ from typing import Final, NoReturn
 
 import click
 import structlog
-import uvicorn
 import uvloop
-from litestar.types import ASGIApp
 
 from domain.errors import StoreUnavailable, StoreUnusable
 from entrypoints.bootstrap import open_service
 from entrypoints.http.app import create_app
+from entrypoints.http.server import Server
 from entrypoints.logging import flush_logs
 from entrypoints.reload import code_changed
 from settings.conversion import SettingsError, Sources, source_of
@@ -39,8 +37,6 @@ _FAILED: Final = 1
 _UNUSABLE: Final = 3
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 2048
-_LAST_ANSWERS_SECONDS: Final = 0.3
-_CUT_SECONDS: Final = 0.3
 _EXIT_ANYWAY_SECONDS: Final = 1.8  # of the two that are promised after `drain_seconds`
 
 log = structlog.get_logger()
@@ -201,43 +197,3 @@ def _end_process() -> NoReturn:
 def _replace_process() -> NoReturn:
     flush_logs()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - what ran before
-
-
-class Server(uvicorn.Server):
-    """uvicorn, which leaves signals to us, says when it answers, and stops in time."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="none",
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-            )
-        )
-        self.answers = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
-        await super().startup(sockets)
-        self.answers.set()
-
-    async def stop(self, serving: asyncio.Task[None]) -> None:
-        """Close idle connections, let the others have their answer, then cut them off."""
-        self.should_exit = True
-        await asyncio.wait([serving], timeout=_LAST_ANSWERS_SECONDS)
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-        await asyncio.wait([serving], timeout=_CUT_SECONDS)
-        serving.cancel()

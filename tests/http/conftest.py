@@ -21,8 +21,8 @@ from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
 from entrypoints.bootstrap import open_service
 from entrypoints.http.app import create_app
+from entrypoints.http.server import Server
 from entrypoints.readiness import Readiness
-from entrypoints.serve import Server
 from settings.schema import (
     ExecutorSettings,
     InferenceSettings,
