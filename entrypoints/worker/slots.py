@@ -33,7 +33,7 @@ class Slots:
         rooms = [(self._room(name, free), name) for name in self._turn if name in executors]
         shares = {}
         for position, (room, name) in enumerate(sorted(rooms, key=lambda pair: pair[0])):
-            share = min(room, -(-free // (len(rooms) - position)))
+            share = min(room, free // (len(rooms) - position))
             free -= share
             if share > 0:
                 shares[name] = share

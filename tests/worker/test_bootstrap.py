@@ -129,9 +129,15 @@ async def test_what_no_adapter_understands_is_refused_by_key(settings, key):
             pass
 
 
-async def test_tasks_of_an_executor_that_is_gone_are_run_by_another(clock, monkeypatch, logged):
-    left = MemoryTaskStore(MemoryOptions(), clock)
-    monkeypatch.setattr("entrypoints.bootstrap.store_of", lambda *_: left)
+@pytest.fixture
+def left_behind(clock, monkeypatch):
+    """A store that services are opened over, and that is still there when they are closed."""
+    store = MemoryTaskStore(MemoryOptions(), clock)
+    monkeypatch.setattr("entrypoints.bootstrap.store_of", lambda *_: store)
+    return store
+
+
+async def test_tasks_of_an_executor_that_is_gone_are_run_by_another(clock, left_behind, logged):
     new_task = NewTask(
         id="t",
         owner=ANONYMOUS,
@@ -143,11 +149,32 @@ async def test_tasks_of_an_executor_that_is_gone_are_run_by_another(clock, monke
         input=b'"x"',
         options=b"{}",
     )
-    await left.submit([new_task], SubmitLimits(10, RetentionPolicy(0, 0)))
+    await left_behind.submit([new_task], SubmitLimits(10, RetentionPolicy(0, 0)))
     async with open_service(settings_with(ECHOES), {}, clock=clock) as service:
         task = await ended(service, "t")
     assert (task.executor, task.status) == ("slow", TaskStatus.COMPLETED)
     assert "tasks_rerouted" in [line["event"] for line in logged]
+
+
+class Surprise(Exception):
+    """Something that went wrong around the service."""
+
+
+async def test_a_service_that_is_closed_by_an_error_hands_back_too(clock, left_behind):
+    task_ids = []
+
+    async def fail_around_it():
+        async with open_service(settings_with(ECHOES), {}, clock=clock) as service:
+            task_ids.append((await submitted(service, model="a")).id)
+            await asyncio.sleep(1)
+            raise Surprise
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await fail_around_it()
+    assert raised.group_contains(Surprise)
+    left = await left_behind.get(task_ids[0], ANONYMOUS)
+    assert left is not None
+    assert (left.status, left.attempt, left.crashes) == (TaskStatus.PENDING, 1, 0)
 
 
 @pytest.mark.parametrize(("kept", "warns"), [(0, False), (107, True), (108, True), (109, False)])

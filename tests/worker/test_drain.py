@@ -30,9 +30,11 @@ async def test_what_does_not_finish_in_time_is_handed_back_and_counts_as_nothing
     async with at_work() as worker:
         task_id = await worker.submit(seconds=100, max_attempts=1)
         await worker.until(1, lambda: worker.executor.running)
+        worker.store.seconds["settle"] = 0.3
         assert await drained_in(worker, 2) < 2 + AFTER_THE_TIME
         task = await worker.task(task_id)
         assert worker.executor.running == 0
+        assert len(worker.store.calls["settle"]) == 1
     assert (task.status, task.attempt) == (TaskStatus.PENDING, 1)
     assert (task.failures, task.crashes, task.error) == (0, 0, None)
 

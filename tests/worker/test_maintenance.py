@@ -30,6 +30,14 @@ async def test_orphans_run_again_at_once_when_the_worker_starts(at_work, laboure
     assert {(task.attempt, task.crashes, task.failures) for task in tasks} == {(2, 1, 0)}
 
 
+async def test_more_orphans_than_one_step_takes_are_all_taken_at_once(at_work, orphan):
+    async with at_work(most=300) as worker:
+        task_ids = [await worker.submit() for _ in range(250)]
+        await orphan(worker, lease_seconds=-1)
+        await worker.until_done(*task_ids, within=0.5)
+    assert {limit for _, limit in worker.store.calls["reclaim"]} == {100}
+
+
 async def test_a_vanished_workers_task_is_taken_over_after_its_lease_and_a_poll(at_work, orphan):
     async with at_work() as worker:
         await asyncio.sleep(3)
