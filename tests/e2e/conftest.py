@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.client import HTTPConnection, HTTPMessage
 from itertools import count
 from pathlib import Path
@@ -54,6 +55,7 @@ class Service:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.ready_at: datetime | None = None
         self.lines: list[str] = []
         self._environ = environ
         self._ready = threading.Event()
@@ -118,7 +120,9 @@ class Service:
         for line in stream:
             lines.append(line.decode())
             if b'"service_ready"' in line:
-                self.url = json.loads(line)["url"]
+                record = json.loads(line)
+                self.url = record["url"]
+                self.ready_at = datetime.fromisoformat(record["timestamp"])
                 ready.set()
         stream.close()
 
