@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from domain.inference import Routes
 from domain.ports import Accepted, QueueFull, SubmitLimits, TaskCounts, TaskStore
-from domain.task import NewTask, Task
+from domain.task import NO_METADATA, NewTask, Task
 
 
 class Submission(Struct, frozen=True, kw_only=True):
@@ -15,7 +15,7 @@ class Submission(Struct, frozen=True, kw_only=True):
     input: bytes
     options: bytes = b"{}"
     model: str | None = None
-    metadata: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = field(default_factory=lambda: NO_METADATA)
     timeout_seconds: float | None = None
     max_attempts: int | None = None
 

@@ -17,6 +17,8 @@ from msgspec.structs import replace
 from domain.inference import Usage
 
 ANONYMOUS: Final = "anonymous"
+NO_METADATA: Final[Mapping[str, str]] = {}
+"""Shared by all tasks without any, so that a million of them do not keep a million empty dicts."""
 
 
 class TaskStatus(StrEnum):

@@ -1,11 +1,12 @@
 """The store that forgets: for tests and throw-away runs, and the reference for the others.
 
 Everything lives in dicts and heaps of one process, and a step is atomic because nothing in it
-awaits. Pending tasks wait in one heap per executor; finished ones in two, by the orders in which
-retention removes them. A heap entry whose task is gone is skipped when it comes up, and thrown out
-with its like once they outnumber the rest.
+awaits. Pending tasks wait in turn, for each executor apart; finished ones in two heaps, by the
+orders in which retention removes them. A heap entry whose task is gone is skipped when it comes up,
+and thrown out with its like once they outnumber the rest.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from types import TracebackType
@@ -36,11 +37,17 @@ from domain.task import NewTask, Task, TaskStatus
 
 _STALE_ENTRIES_BORNE = 1_000
 
-_Entry = tuple[int, int, str]  # an instant, the order of acceptance, a task's id
-
 
 class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing can be chosen."""
+
+
+class _Entry(Struct, frozen=True, order=True, gc=False):
+    """A task's place in an order: by an instant, then by acceptance."""
+
+    instant: int
+    number: int
+    task_id: str
 
 
 class _Row(Struct, gc=False):
@@ -59,6 +66,41 @@ class _Lease(Struct, frozen=True, gc=False):
     until: float
 
 
+class _Turns:
+    """The pending tasks of one executor, in the order of claims.
+
+    Most come in that order, and wait in a plain queue, however long it grows. Those that come back
+    (retried, handed back) have a turn of their own, and wait in a heap.
+    """
+
+    def __init__(self) -> None:
+        self._arrived: deque[_Entry] = deque()
+        self._returned: list[_Entry] = []
+
+    def arrive(self, entry: _Entry) -> None:
+        """A task that was just accepted."""
+        if self._arrived and entry < self._arrived[-1]:  # the wall clock was set back
+            self.come_back(entry)
+        else:
+            self._arrived.append(entry)
+
+    def come_back(self, entry: _Entry) -> None:
+        """A task that was here before."""
+        heappush(self._returned, entry)
+
+    def take_due(self, now: int) -> _Entry | None:
+        """The first one, if it is due."""
+        arrived, returned = self._arrived, self._returned
+        if returned and (not arrived or returned[0] < arrived[0]):
+            return heappop(returned) if returned[0].instant <= now else None
+        return arrived.popleft() if arrived and arrived[0].instant <= now else None
+
+    def __iter__(self) -> Iterator[_Entry]:
+        """All of them, in no order."""
+        yield from self._arrived
+        yield from self._returned
+
+
 class MemoryTaskStore:
     """All three ports of a store, in the memory of one process."""
 
@@ -69,7 +111,7 @@ class MemoryTaskStore:
         self._rows: dict[str, _Row] = {}
         self._accepted = 0
         self._count = dict.fromkeys(TaskStatus, 0)
-        self._pending: dict[str, list[_Entry]] = {}
+        self._pending: defaultdict[str, _Turns] = defaultdict(_Turns)
         self._leases: dict[str, _Lease] = {}
         self._by_completion: list[_Entry] = []
         self._by_creation: list[_Entry] = []
@@ -156,7 +198,7 @@ class MemoryTaskStore:
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
         waiting = [self._pending.pop(name) for name in self._pending.keys() - set(executors)]
-        moved = [self._rows[task_id] for heap in waiting for _, _, task_id in heap]
+        moved = [self._rows[entry.task_id] for turns in waiting for entry in turns]
         for row in moved:
             self._enqueue(row, row.task.routed(routes.executor_for(row.task.model)))
         if moved:
@@ -184,14 +226,16 @@ class MemoryTaskStore:
         row = _Row(new.accepted(now), self._accepted, new.input, new.options)
         self._rows[new.id] = row
         self._count[TaskStatus.PENDING] += 1
-        heappush(self._pending.setdefault(row.task.executor, []), (now, row.number, new.id))
+        self._pending[row.task.executor].arrive(_Entry(now, row.number, new.id))
         return Accepted(row.task)
 
     def _take_due(self, executor: str, free: int, now: int) -> Iterator[_Row]:
-        waiting = self._pending.get(executor, [])
-        while free > 0 and waiting and waiting[0][0] <= now:
-            free -= 1
-            yield self._rows[heappop(waiting)[2]]
+        waiting = self._pending[executor]
+        for _ in range(free):
+            entry = waiting.take_due(now)
+            if entry is None:
+                return
+            yield self._rows[entry.task_id]
 
     def _claim(self, row: _Row, now: int, lease: _Lease) -> Claim:
         self._leases[row.task.id] = lease
@@ -239,12 +283,12 @@ class MemoryTaskStore:
 
     def _enqueue(self, row: _Row, task: Task) -> None:
         self._move(row, task)
-        heappush(self._pending.setdefault(task.executor, []), (task.rank, row.number, task.id))
+        self._pending[task.executor].come_back(_Entry(task.rank, row.number, task.id))
 
     def _finish(self, row: _Row, task: Task) -> None:
         self._move(row, task)
-        heappush(self._by_completion, (task.completed_at or 0, row.number, task.id))
-        heappush(self._by_creation, (task.created_at, row.number, task.id))
+        heappush(self._by_completion, _Entry(task.completed_at or 0, row.number, task.id))
+        heappush(self._by_creation, _Entry(task.created_at, row.number, task.id))
 
     # --- retention ---------------------------------------------------------------------------
 
@@ -252,7 +296,7 @@ class MemoryTaskStore:
         removed = 0
         expired = retention.finished_before(self._clock.now())
         while removed < limit and expired is not None and self._oldest_completion() < expired:
-            self._remove(self._by_completion[0][2])
+            self._remove(self._by_completion[0].task_id)
             removed += 1
         excess = retention.excess(len(self._rows), arriving)
         for task_id in self._oldest_by_creation(min(excess, limit - removed)):
@@ -262,21 +306,21 @@ class MemoryTaskStore:
 
     def _oldest_completion(self) -> float:
         self._drop_stale(self._by_completion)
-        return self._by_completion[0][0] if self._by_completion else float("inf")
+        return self._by_completion[0].instant if self._by_completion else float("inf")
 
     def _oldest_by_creation(self, limit: int) -> Iterator[str]:
         for _ in range(limit):
             self._drop_stale(self._by_creation)
             if not self._by_creation:
                 return
-            yield self._by_creation[0][2]
+            yield self._by_creation[0].task_id
 
     def _remove(self, task_id: str) -> None:
         self._count[self._rows.pop(task_id).task.status] -= 1
 
     def _drop_stale(self, heap: list[_Entry]) -> None:
-        while heap and heap[0][2] not in self._rows:
+        while heap and heap[0].task_id not in self._rows:
             heappop(heap)
         if len(heap) > 2 * len(self._rows) + _STALE_ENTRIES_BORNE:
-            heap[:] = [entry for entry in heap if entry[2] in self._rows]
+            heap[:] = [entry for entry in heap if entry.task_id in self._rows]
             heapify(heap)

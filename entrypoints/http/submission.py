@@ -12,6 +12,7 @@ import msgspec
 from msgspec import DecodeError, Raw, Struct
 
 from domain.service import Submission
+from domain.task import NO_METADATA
 from entrypoints.http.errors import INVALID_REQUEST, Refused
 from entrypoints.http.faults import examine, fault_of
 from entrypoints.http.schemas import TaskSubmission
@@ -56,7 +57,7 @@ def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
         input=bytes(texts.input),
         options=b"{}" if options is None else bytes(texts.options),
         model=None if options is None else options.model,
-        metadata=asked.metadata or {},
+        metadata=asked.metadata or NO_METADATA,
         timeout_seconds=asked.timeout_seconds,
         max_attempts=None if asked.max_attempts is None else int(asked.max_attempts),
     )
