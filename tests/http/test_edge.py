@@ -1,6 +1,11 @@
 """What is the same for every request: its id, its line in the log, its Host and its Origin."""
 
+import asyncio
+
 import pytest
+
+from entrypoints.http.edge import Edge
+from settings.schema import SecuritySettings
 
 SUBMIT = "/api/v1/task/inference"
 GOOD = {"input": "x"}
@@ -69,6 +74,24 @@ def test_a_long_path_makes_no_long_line(edge, logged):
     edge.ask("GET", "/livez")
     [line] = [event for event in logged if event.get("request_id") == "long"]
     assert len(line["path"]) <= 200
+
+
+def test_a_path_is_cut_before_the_router_remembers_it():
+    routed = []
+
+    async def app(scope, receive, send):
+        routed.append(scope["path"])
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost")],
+    }
+    for path in ("/" + "x" * 100_000, "/" + "%41" * 100_000):
+        whole = {"path": path, "raw_path": path.encode(), "state": {}}
+        asyncio.run(Edge(app, SecuritySettings())(scope | whole, None, None))
+    assert [len(path) <= 1024 for path in routed] == [True, True]
 
 
 # --- Host --------------------------------------------------------------------------------------

@@ -147,6 +147,7 @@ def test_numbers_that_no_64_bits_hold_are_named_with_their_path(edge, number):
     [
         b'{"max_attempts": "x", "input": "x", "max_attempts": 3}',
         b'{"input": {"a": 1e400, "a": 1}}',
+        b'{"input": "x", "options": {"a": 1e400, "a": 1}}',
     ],
 )
 def test_a_field_given_twice_is_refused_for_either_of_its_values(edge, text):
@@ -358,7 +359,7 @@ def test_a_store_that_never_answers_is_unavailable(make_edge, monkeypatch):
     assert edge.connection.is_closed_by_the_service()
 
 
-def test_a_body_that_does_not_come_is_not_waited_for_for_ever(make_edge, monkeypatch):
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(make_edge, monkeypatch, caplog):
     monkeypatch.setattr(edge_module, "REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(edge_module, "LINGER_SECONDS", 0.2)
     connection = make_edge().connection
@@ -366,6 +367,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(make_edge, monkeyp
     connection.send(connection.head("POST", SUBMIT, head), b'{"input"')
     assert_refused(connection.reply(), 408, "body_incomplete")
     assert connection.is_closed_by_the_service()
+    assert caplog.records == []
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_disturbs_nobody(
