@@ -183,7 +183,8 @@ class MemoryTaskStore:
         """See `TaskQueue.settle`."""
         now = self._clock.now()
         written = [self._settle(outcome, now) for outcome in outcomes]
-        self._hint()
+        if any(isinstance(outcome, Retry | HandedBack) for outcome in outcomes):
+            self._hint()
         return written
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:

@@ -21,9 +21,11 @@ from domain.ports import (
     Claim,
     Clock,
     Fence,
+    HandedBack,
     Outcome,
     QueueFull,
     Reclaimed,
+    Retry,
     SubmitLimits,
     TaskCounts,
 )
@@ -147,7 +149,8 @@ class SqliteTaskStore:
     async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """See `TaskQueue.settle`."""
         written = await self._writer.call(partial(self._tables.settle, outcomes))
-        self._hint()
+        if any(isinstance(outcome, Retry | HandedBack) for outcome in outcomes):
+            self._hint()
         return written
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:

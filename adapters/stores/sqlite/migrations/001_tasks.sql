@@ -2,7 +2,7 @@
 -- changes (metadata, options, input) and the result lie apart, under the same `number`.
 
 CREATE TABLE task (
-    number             INTEGER PRIMARY KEY,  -- the order of acceptance
+    number          INTEGER PRIMARY KEY,  -- the order of acceptance
     id              TEXT    NOT NULL UNIQUE,
     owner           TEXT    NOT NULL,
     status          TEXT    NOT NULL,
@@ -29,14 +29,14 @@ CREATE INDEX task_finished ON task (completed_at) WHERE completed_at IS NOT NULL
 CREATE INDEX task_finished_by_creation ON task (created_at) WHERE completed_at IS NOT NULL;
 
 CREATE TABLE task_payload (
-    number      INTEGER PRIMARY KEY,
+    number   INTEGER PRIMARY KEY,
     metadata TEXT NOT NULL,
     options  BLOB NOT NULL,
     input    BLOB NOT NULL
 );
 
 CREATE TABLE task_result (
-    number    INTEGER PRIMARY KEY,
+    number INTEGER PRIMARY KEY,
     result BLOB NOT NULL
 );
 
