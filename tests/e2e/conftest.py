@@ -62,11 +62,11 @@ class Service:
 
     # --- the process -------------------------------------------------------------------------
 
-    def launch(self, *arguments: str) -> Self:
-        """Start the process, and do not wait for anything."""
+    def launch(self, command: str = "serve") -> Self:
+        """Start a process of this service, and do not wait for anything."""
         self.lines, self._ready = [], threading.Event()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "entrypoints", "serve", *arguments],
+            [sys.executable, "-m", "entrypoints", command],
             cwd=self.directory,
             env=self._environ | as_variables(self.settings),
             stdin=subprocess.DEVNULL,

@@ -71,11 +71,6 @@ def submit_long(service, max_attempts):
     return service.submit("tell me", options, max_attempts=max_attempts)
 
 
-def kill_in_the_middle(backend, eventually):
-    eventually(backend.is_in_the_middle, 20, "the model is at work")
-    backend.kill()
-
-
 def test_a_task_completes_with_the_text_and_usage_of_the_model(service):
     task = service.until_done(service.submit("hello", {"model": "tiny", "max_tokens": 12}))
     assert (task["status"], task["executor"], task["model"]) == ("completed", "tiny", "tiny")
@@ -86,26 +81,29 @@ def test_a_task_completes_with_the_text_and_usage_of_the_model(service):
     assert usage["total_tokens"] == usage["input_tokens"] + 12
 
 
-@pytest.mark.parametrize(
-    ("max_attempts", "code"),
-    [(1, "executor_error"), (2, "executor_unavailable")],
-    ids=["cut in the last attempt", "gone at the last attempt"],
-)
-def test_a_server_killed_in_the_middle_fails_the_task_once_its_attempts_are_used_up(
-    service, backend, eventually, max_attempts, code
+def test_a_server_killed_in_the_middle_fails_a_task_once_its_attempts_are_used_up(
+    service, backend, eventually
 ):
-    task_id = submit_long(service, max_attempts)
-    kill_in_the_middle(backend, eventually)
-    task = service.until_done(task_id)
+    answered = submit_long(service, max_attempts=1)
+    eventually(backend.is_in_the_middle, 20, "the model is at work")
+    behind = submit_long(service, max_attempts=2)
+    service.until_running(behind)
+    backend.kill()
+    check_that_it_failed(service.until_done(answered), "executor_error", 1)
+    check_that_it_failed(service.until_done(behind), "executor_unavailable", 2)
+
+
+def check_that_it_failed(task, code, failures):
     assert (task["status"], task["error"]["code"]) == ("failed", code)
-    assert (task["failures"], task["attempt"]) == (max_attempts, max_attempts)
+    assert task["failures"] == task["attempt"] == failures
     assert task["result"] is None
     assert task["usage"] is None
 
 
 def test_a_server_that_is_back_in_time_completes_the_task(service, backend, eventually):
     task_id = submit_long(service, max_attempts=10)
-    kill_in_the_middle(backend, eventually)
+    eventually(backend.is_in_the_middle, 20, "the model is at work")
+    backend.kill()
     backend.start()
     task = service.until_done(task_id, within=40)
     assert (task["status"], task["error"]) == ("completed", None)
