@@ -14,7 +14,7 @@ import uvloop
 from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
-from adapters.stores.memory import MemoryTaskStore
+from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from domain.inference import Routes
 from domain.ports import Completed, SubmitLimits
 from domain.retention import RetentionPolicy
@@ -61,6 +61,14 @@ class FaultyStore:
     async def counts(self):
         await self._trouble()
         return await self._store.counts()
+
+    async def purge(self, retention, limit):
+        await self._trouble()
+        return await self._store.purge(retention, limit)
+
+    async def check(self):
+        await self._trouble()
+        await self._store.check()
 
 
 class Reply:
@@ -131,6 +139,8 @@ class Connection:
 class Edge:
     """The edge in a thread of its own, on a port of its own."""
 
+    memory: MemoryTaskStore
+
     def __init__(self, opened):
         self._opened = opened
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -193,7 +203,7 @@ async def _edge(settings):
     limits = SubmitLimits(settings.inference.max_pending_tasks, RetentionPolicy(0, 0))
     defaults = SubmitDefaults(settings.inference.timeout_seconds, settings.inference.max_attempts)
     clock = SystemClock()
-    async with MemoryTaskStore(MemoryTaskStore.options_type(), clock) as memory:
+    async with MemoryTaskStore(MemoryOptions(), clock) as memory:
         store = FaultyStore(memory)
         tasks = TaskService(store, Routes({}, "echo"), limits, defaults, lambda: str(uuid7()))
         readiness = Readiness(clock.monotonic)

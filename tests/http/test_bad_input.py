@@ -7,6 +7,7 @@ further.
 import itertools
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ GOOD = b'{"input": "x"}'
 SEED = 20_231_024
 READS = ["/", "/livez", "/readyz", "/api/v1/health", "/api/v1/task/x", "/openapi.json", "/nope"]
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "input": [None, True, 0, 1.5, [], [1], ["x"], [{}], [{"role": 1}], [{"role": "user"}, None]],
     "options": ["x", 1, True, [], {"model": 1}, {"model": []}, {"model": "m" * 257}],
     "timeout_seconds": ["1", True, [], {}, 0, -1, -0.1, 300.001, 1e300, "soon"],

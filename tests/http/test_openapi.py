@@ -122,9 +122,17 @@ def example_of(operation, status):
 def test_a_generated_client_submits_a_task_and_gets_its_result(service, tmp_path, eventually):
     options = tmp_path / "options.yaml"
     options.write_text("post_hooks: []")
-    command = [PYTHON / "openapi-python-client", "generate", "--meta", "none", "--path", COMMITTED]
+    command: list[str | Path] = [PYTHON / "openapi-python-client", "generate", "--meta", "none"]
     generated = subprocess.run(
-        [*command, "--config", options, "--output-path", tmp_path / "generated_client"],
+        [
+            *command,
+            "--path",
+            COMMITTED,
+            "--config",
+            options,
+            "--output-path",
+            tmp_path / "generated_client",
+        ],
         capture_output=True,
         text=True,
     )
