@@ -20,7 +20,6 @@ from entrypoints.http.answers import Answer, Header
 from entrypoints.http.schemas import Fault, Problem
 
 SHOWN_CHARACTERS: Final = 100
-MOST_FAULTS: Final = 50
 
 
 class Refusal(Struct, frozen=True):
@@ -122,8 +121,8 @@ def problem(
 def _bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
     """The first faults, with paths (which may hold names that the client chose) cut to fit."""
     room = SHOWN_CHARACTERS
-    for number, fault in enumerate(faults):
-        if number == MOST_FAULTS or room <= 0:
+    for fault in faults:
+        if room <= 0:
             yield Fault(path="", message="there is more at fault than is shown here")
             return
         yield Fault(path=fault.path[:room], message=fault.message)

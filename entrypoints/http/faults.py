@@ -15,7 +15,7 @@ from entrypoints.http.errors import (
     INVALID_ENCODING,
     INVALID_JSON,
     INVALID_REQUEST,
-    MOST_FAULTS,
+    SHOWN_CHARACTERS,
     Refused,
 )
 from entrypoints.http.schemas import (
@@ -40,13 +40,16 @@ _FIELDS: Final[Mapping[str, Any]] = {
 }
 
 
+_ENOUGH: Final = 2 * SHOWN_CHARACTERS
+"""More faults than an answer shows: each costs it at least a character, but for our own fields."""
+
 _STEP: Final = re.compile(r"[^.\[\]`]+")
 
 
 def examine(text: bytes, longest_timeout_seconds: float) -> None:
     """Raise `Refused` with all that is wrong with this body; return if nothing is."""
     body = _parse(text.decode())
-    faults = list(islice(_faults(body, longest_timeout_seconds), MOST_FAULTS + 1))
+    faults = list(islice(_faults(body, longest_timeout_seconds), _ENOUGH))
     if faults:
         raise Refused(INVALID_REQUEST, faults=faults)
 
@@ -95,7 +98,7 @@ def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
 def _faults_of_field(
     name: str, value: Any, path: str, longest_timeout_seconds: float
 ) -> Iterator[Fault]:
-    unstorable = list(islice(_unstorable(value, path), MOST_FAULTS + 1))
+    unstorable = list(islice(_unstorable(value, path), _ENOUGH))
     yield from unstorable
     if unstorable or (value is None and name != "input"):
         return

@@ -158,7 +158,8 @@ def test_a_field_given_twice_is_refused_for_either_of_its_values(edge, text):
 def test_long_names_and_many_faults_make_no_long_answers(edge):
     long_name = edge.submit(GOOD | {"y" * 10_000: 1})
     assert_refused(long_name, 400, "invalid_request", ["/" + "y" * 99])
-    many = edge.submit(GOOD | {f"y{number}": 1 for number in range(100_000)})
+    many = edge.submit(GOOD | {f"y{number}": 1 for number in range(50_000)})
+    assert many.code == "invalid_request"
     assert len(many.body) < 5_000
     assert sum(len(path) for path in many.paths) <= 100
     messages = edge.submit({"input": [1] * 1_000})

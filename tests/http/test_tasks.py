@@ -94,6 +94,7 @@ def test_null_counts_as_left_out(edge):
     task = edge.ask("GET", reply.headers["Location"]).json
     assert (task["model"], task["metadata"]) == (None, {})
     assert (task["timeout_seconds"], task["max_attempts"]) == (300, 3)
+    assert edge.claim(reply).options == b"{}"
 
 
 def test_a_whole_number_may_be_written_with_a_point(edge):
