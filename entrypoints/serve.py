@@ -8,6 +8,7 @@ found by the next start, as after a crash.
 """
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -132,6 +133,8 @@ async def _serve(
         serving = group.create_task(server.serve(sockets=[listener]))
         await server.answers.wait()
         stop.is_starting = False
+        gc.freeze()  # what is there now stays; `__main__` let the collector rest until here
+        gc.enable()
         log.info("service_ready", url=_url(settings.server, listener))
         watching = group.create_task(_watch_code(settings, files, stop))
         await stop.asked.wait()
