@@ -42,14 +42,6 @@ class MemoryOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing can be chosen."""
 
 
-class _Entry(Struct, frozen=True, order=True, gc=False):
-    """A task's place in an order: by an instant, then by acceptance."""
-
-    instant: int
-    number: int
-    task_id: str
-
-
 class _Row(Struct, gc=False):
     """A task and what never changes about it. `number` is the order of acceptance."""
 
@@ -57,6 +49,22 @@ class _Row(Struct, gc=False):
     number: int
     input: bytes
     options: bytes
+
+
+class _Turn(Struct, frozen=True, order=True, gc=False):
+    """A pending task's place in the order of claims: its rank, then its acceptance."""
+
+    rank: int
+    number: int
+    row: _Row
+
+
+class _Finished(Struct, frozen=True, order=True, gc=False):
+    """A finished task's place in an order of removal. It keeps no payload alive, only an id."""
+
+    instant: int
+    number: int
+    task_id: str
 
 
 class _Lease(Struct, frozen=True, gc=False):
@@ -74,28 +82,28 @@ class _Turns:
     """
 
     def __init__(self) -> None:
-        self._arrived: deque[_Entry] = deque()
-        self._returned: list[_Entry] = []
+        self._arrived: deque[_Turn] = deque()
+        self._returned: list[_Turn] = []
 
-    def arrive(self, entry: _Entry) -> None:
+    def arrive(self, turn: _Turn) -> None:
         """A task that was just accepted."""
-        if self._arrived and entry < self._arrived[-1]:  # the wall clock was set back
-            self.come_back(entry)
+        if self._arrived and turn < self._arrived[-1]:  # the wall clock was set back
+            self.come_back(turn)
         else:
-            self._arrived.append(entry)
+            self._arrived.append(turn)
 
-    def come_back(self, entry: _Entry) -> None:
+    def come_back(self, turn: _Turn) -> None:
         """A task that was here before."""
-        heappush(self._returned, entry)
+        heappush(self._returned, turn)
 
-    def take_due(self, now: int) -> _Entry | None:
+    def take_due(self, now: int) -> _Turn | None:
         """The first one, if it is due."""
         arrived, returned = self._arrived, self._returned
         if returned and (not arrived or returned[0] < arrived[0]):
-            return heappop(returned) if returned[0].instant <= now else None
-        return arrived.popleft() if arrived and arrived[0].instant <= now else None
+            return heappop(returned) if returned[0].rank <= now else None
+        return arrived.popleft() if arrived and arrived[0].rank <= now else None
 
-    def __iter__(self) -> Iterator[_Entry]:
+    def __iter__(self) -> Iterator[_Turn]:
         """All of them, in no order."""
         yield from self._arrived
         yield from self._returned
@@ -113,8 +121,8 @@ class MemoryTaskStore:
         self._count = dict.fromkeys(TaskStatus, 0)
         self._pending: defaultdict[str, _Turns] = defaultdict(_Turns)
         self._leases: dict[str, _Lease] = {}
-        self._by_completion: list[_Entry] = []
-        self._by_creation: list[_Entry] = []
+        self._by_completion: list[_Finished] = []
+        self._by_creation: list[_Finished] = []
         self._listeners: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
@@ -199,7 +207,7 @@ class MemoryTaskStore:
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
         waiting = [self._pending.pop(name) for name in self._pending.keys() - set(executors)]
-        moved = [self._rows[entry.task_id] for turns in waiting for entry in turns]
+        moved = [turn.row for turns in waiting for turn in turns]
         for row in moved:
             self._enqueue(row, row.task.routed(routes.executor_for(row.task.model)))
         if moved:
@@ -227,16 +235,16 @@ class MemoryTaskStore:
         row = _Row(new.accepted(now), self._accepted, new.input, new.options)
         self._rows[new.id] = row
         self._count[TaskStatus.PENDING] += 1
-        self._pending[row.task.executor].arrive(_Entry(now, row.number, new.id))
+        self._pending[row.task.executor].arrive(_Turn(now, row.number, row))
         return Accepted(row.task)
 
     def _take_due(self, executor: str, free: int, now: int) -> Iterator[_Row]:
         waiting = self._pending[executor]
         for _ in range(free):
-            entry = waiting.take_due(now)
-            if entry is None:
+            turn = waiting.take_due(now)
+            if turn is None:
                 return
-            yield self._rows[entry.task_id]
+            yield turn.row
 
     def _claim(self, row: _Row, now: int, lease: _Lease) -> Claim:
         self._leases[row.task.id] = lease
@@ -284,12 +292,12 @@ class MemoryTaskStore:
 
     def _enqueue(self, row: _Row, task: Task) -> None:
         self._move(row, task)
-        self._pending[task.executor].come_back(_Entry(task.rank, row.number, task.id))
+        self._pending[task.executor].come_back(_Turn(task.rank, row.number, row))
 
     def _finish(self, row: _Row, task: Task) -> None:
         self._move(row, task)
-        heappush(self._by_completion, _Entry(task.completed_at or 0, row.number, task.id))
-        heappush(self._by_creation, _Entry(task.created_at, row.number, task.id))
+        heappush(self._by_completion, _Finished(task.completed_at or 0, row.number, task.id))
+        heappush(self._by_creation, _Finished(task.created_at, row.number, task.id))
 
     # --- retention ---------------------------------------------------------------------------
 
@@ -319,7 +327,7 @@ class MemoryTaskStore:
     def _remove(self, task_id: str) -> None:
         self._count[self._rows.pop(task_id).task.status] -= 1
 
-    def _drop_stale(self, heap: list[_Entry]) -> None:
+    def _drop_stale(self, heap: list[_Finished]) -> None:
         while heap and heap[0].task_id not in self._rows:
             heappop(heap)
         if len(heap) > 2 * len(self._rows) + _STALE_ENTRIES_BORNE:
