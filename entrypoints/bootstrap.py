@@ -112,7 +112,9 @@ def store_of(
     factory = _known(store_factory, settings.backend, "store.backend", sources)
     names = factory.options_type.__struct_fields__
     shared = {name: value for name, value in asdict(settings).items() if name in names}
-    options = convert(shared | settings.options, factory.options_type, "store.options", sources)
+    is_known = len(shared) == len(names) and not settings.options
+    section = "store" if is_known else "store.options"
+    options = convert(shared | settings.options, factory.options_type, section, sources)
     return factory(options, clock)
 
 

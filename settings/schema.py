@@ -64,6 +64,8 @@ class StoreSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     path: Text = "data/task-agent.db"
     durability: Literal["full", "normal"] = "full"
     min_free_bytes: AtLeastZero | None = None
+    dsn: Text | None = None
+    pool_size: Annotated[int, Meta(ge=1, le=1000)] = 10
     migrate_on_start: bool = True
     options: AdapterOptions = {}
 

@@ -113,6 +113,7 @@ def test_two_executors_of_one_model_are_refused_by_key(model):
     [
         (settings_with({"echo": {"kind": "ecko"}}), r"executors\.echo\.kind .*'ecko'.* echo"),
         (settings_with(ECHOES, StoreSettings(backend="sql")), r"store\.backend .*'sql'.* sqlite"),
+        (settings_with(ECHOES, StoreSettings(backend="postgres")), r"store\.dsn .* empty"),
         (
             settings_with({"echo": {"kind": "echo", "options": {"delay": 1}}}),
             r"executors\.echo\.delay .*delay_seconds",

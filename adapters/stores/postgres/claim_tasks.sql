@@ -1,0 +1,28 @@
+-- Takes what is due, for each executor as much as it has room for; what another worker is just
+-- taking is passed over.
+WITH due AS (
+    SELECT taken.number
+      FROM unnest($2::text[], $3::int[]) AS room (executor, free)
+     CROSS JOIN LATERAL (
+        SELECT number FROM task
+         WHERE status = 'pending' AND executor = room.executor AND rank <= task_now()
+         ORDER BY rank, number
+         LIMIT free
+           FOR UPDATE SKIP LOCKED
+     ) AS taken
+), claimed AS (
+    UPDATE task
+       SET status = 'running', attempt = attempt + 1, started_at = task_now(),
+           worker = $1, lease_until = task_now() + $4::bigint
+      FROM due
+     WHERE task.number = due.number
+    RETURNING task.*
+), counted AS (
+    UPDATE task_count
+       SET pending = pending - (SELECT count(*) FROM claimed),
+           running = running + (SELECT count(*) FROM claimed)
+     WHERE slot = pg_backend_pid() % 64 AND EXISTS (SELECT FROM claimed)
+)
+SELECT claimed.*, NULL::bytea AS result, input, options
+  FROM claimed JOIN task_payload USING (number)
+ ORDER BY executor, rank, number

@@ -1,0 +1,3 @@
+SELECT task.*, result
+  FROM task LEFT JOIN task_result USING (number)
+ WHERE id = $1 AND owner = $2
