@@ -1,6 +1,7 @@
 """An answer, encoded already: what every route and every error gives back."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from litestar.types import Receive, Scope, Send
@@ -37,6 +38,13 @@ class Answer:
             {"type": "http.response.start", "status": self._status, "headers": self._headers}
         )
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
+
+    def on_the_wire(self) -> bytes:
+        """All of it as HTTP/1.1 carries it, for a connection on which no request could be read."""
+        status = HTTPStatus(self._status)
+        head = [b"HTTP/1.1 %d %s" % (status, status.phrase.encode())]
+        head += [b"%s: %s" % header for header in self._headers]
+        return b"\r\n".join([*head, b"", self._body])
 
     def to_asgi_response(self, **_: Any) -> "Answer":
         """What Litestar asks the value of an exception handler for."""

@@ -35,6 +35,7 @@ from entrypoints.http.errors import (
     BODY_INCOMPLETE,
     FIRST_ERROR_STATUS,
     HOST_NOT_ALLOWED,
+    NOT_HTTP,
     ORIGIN_NOT_ALLOWED,
     STORE_UNAVAILABLE,
     Refusal,
@@ -55,6 +56,15 @@ _ON_EVERY_ANSWER: Final = (
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d{0,5})?")
 _PROCESS: Final = secrets.token_hex(8)
 _numbers = itertools.count(1)
+
+
+def not_http() -> bytes:
+    """The whole answer to what the parser refused, which never becomes a request."""
+    request_id = _request_id(b"")
+    headers = [(b"connection", b"close"), *_ON_EVERY_ANSWER, (b"x-request-id", request_id.encode())]
+    scope = cast("HTTPScope", {"path": "", "state": {"request_id": request_id}})
+    structlog.get_logger().info("request_unreadable", request_id=request_id)
+    return problem(NOT_HTTP, scope, headers=headers).on_the_wire()
 
 
 class Edge:

@@ -37,6 +37,7 @@ INVALID_ENCODING = Refusal(
 )
 TOO_DEEP = Refusal(400, "too_deep", "The body is nested deeper than 64 levels.")
 INVALID_REQUEST = Refusal(400, "invalid_request", "The request is not valid; see `errors`.")
+NOT_HTTP = Refusal(400, "invalid_request", "What came is not a request of HTTP/1.1.")
 HOST_NOT_ALLOWED = Refusal(
     400, "host_not_allowed", "The `Host` is none of this service's (`security.allowed_hosts`)."
 )

@@ -10,6 +10,8 @@ import uvicorn
 from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from entrypoints.http.edge import not_http
+
 _LAST_ANSWERS_SECONDS: Final = 0.3
 _CUT_SECONDS: Final = 0.3
 
@@ -61,6 +63,11 @@ class JoiningProtocol(HttpToolsProtocol):
         """A client has connected."""
         joining = _JoiningTransport(cast("asyncio.Transport", transport), self.loop)
         super().connection_made(cast("asyncio.Transport", joining))
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the words are uvicorn's
+        """Refuse what is no HTTP like everything else: with a problem document."""
+        self.transport.write(not_http())
+        self.transport.close()
 
 
 class _JoiningTransport:

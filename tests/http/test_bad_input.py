@@ -183,6 +183,18 @@ def test_control_characters_in_a_head_close_the_connection_with_a_400(edge):
     assert edge.ask("GET", "/livez").status == 200
 
 
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\nA b: c\r\n\r\n"])
+def test_what_is_no_http_gets_a_problem_document_and_the_connection_closed(edge, sent):
+    connection = edge.connect()
+    connection.send(sent)
+    reply = connection.reply()
+    assert (reply.status, reply.json["code"], reply.json["errors"]) == (400, "invalid_request", [])
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert reply.headers["X-Request-Id"] == reply.json["request_id"]
+    assert connection.is_closed_by_the_service()
+    connection.close()
+
+
 @pytest.mark.parametrize("declared", [0, 1, 5, 13, 15, 100, 10**7])
 def test_bodies_longer_or_shorter_than_declared_leave_no_connection_hanging(edge, declared):
     connection = edge.connect()
