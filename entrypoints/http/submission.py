@@ -6,6 +6,7 @@ at again, value by value, in `faults`.
 
 import asyncio
 import re
+import sys
 from typing import Final
 
 import msgspec
@@ -15,7 +16,7 @@ from domain.service import Submission
 from domain.task import NO_METADATA
 from entrypoints.http.errors import INVALID_REQUEST, Refused
 from entrypoints.http.faults import examine, fault_of
-from entrypoints.http.schemas import TaskSubmission
+from entrypoints.http.schemas import Options, TaskSubmission
 
 
 class _Texts(Struct):
@@ -56,11 +57,16 @@ def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
     return Submission(
         input=bytes(texts.input),
         options=b"{}" if options is None else bytes(texts.options),
-        model=None if options is None else options.model,
+        model=_kept_once(options),
         metadata=asked.metadata or NO_METADATA,
         timeout_seconds=asked.timeout_seconds,
         max_attempts=None if asked.max_attempts is None else int(asked.max_attempts),
     )
+
+
+def _kept_once(options: Options | None) -> str | None:
+    """The model; tasks that name the same one share the text, for as long as any is kept."""
+    return None if options is None or options.model is None else sys.intern(options.model)
 
 
 # The decoders take numbers of any size where they are not told a type, and skip what they need not
