@@ -1,25 +1,13 @@
 """Tasks and outcomes as the statements of this folder take them, and give them back."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from domain.inference import Usage
+from adapters.json_columns import error_from, json_text, metadata_from, usage_from
 from domain.ports import Claim, Completed, Failed, HandedBack, Outcome, Retry
-from domain.task import NewTask, Task, TaskError, TaskStatus
+from domain.task import NewTask, Task, TaskStatus
 
 Columns = list[list[Any]]
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode_metadata: Final = msgspec.json.Decoder(dict[str, str]).decode
-_decode_usage: Final = msgspec.json.Decoder(Usage).decode
-_decode_error: Final = msgspec.json.Decoder(TaskError).decode
-
-
-def json_text(value: Usage | TaskError | Mapping[str, str] | None) -> str | None:
-    """The value as JSON; None stays None."""
-    return None if value is None else _encode(value).decode()
 
 
 def microseconds(seconds: float) -> int:
@@ -71,14 +59,13 @@ def _ending(outcome: Outcome) -> tuple[Any, ...]:
 
 def task_of(row: Mapping[str, Any]) -> Task:
     """The task of a row of `get_task.sql` or `claim_tasks.sql`."""
-    usage, error = row["usage"], row["error"]
     return Task(
         id=row["id"],
         owner=row["owner"],
         status=TaskStatus(row["status"]),
         executor=row["executor"],
         model=row["model"],
-        metadata=_decode_metadata(row["metadata"]),
+        metadata=metadata_from(row["metadata"]),
         timeout_seconds=row["timeout_seconds"],
         max_attempts=row["max_attempts"],
         rank=row["rank"],
@@ -89,8 +76,8 @@ def task_of(row: Mapping[str, Any]) -> Task:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         result=row["result"],
-        usage=None if usage is None else _decode_usage(usage),
-        error=None if error is None else _decode_error(error),
+        usage=usage_from(row["usage"]),
+        error=error_from(row["error"]),
     )
 
 

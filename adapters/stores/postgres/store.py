@@ -15,13 +15,13 @@ from typing import ClassVar, Final, Self
 import asyncpg
 from msgspec import Struct
 
+from adapters.json_columns import json_text
 from adapters.stores.postgres import statements
 from adapters.stores.postgres.hints import LOST, Hints
 from adapters.stores.postgres.opening import make_ready
 from adapters.stores.postgres.room import Room
 from adapters.stores.postgres.rows import (
     claim_of,
-    json_text,
     microseconds,
     settled,
     submitted,

@@ -1,24 +1,12 @@
 """Tasks as the statements of this folder write them, and read them back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Sequence
+from typing import Any, assert_never
 
-import msgspec
-
-from domain.inference import Usage
+from adapters.json_columns import error_from, json_text, metadata_from, usage_from
 from domain.instants import after
 from domain.ports import Completed, Failed, HandedBack, Outcome, Retry
-from domain.task import NewTask, Task, TaskError, TaskStatus
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode_metadata: Final = msgspec.json.Decoder(dict[str, str]).decode
-_decode_usage: Final = msgspec.json.Decoder(Usage).decode
-_decode_error: Final = msgspec.json.Decoder(TaskError).decode
-
-
-def json_text(value: Usage | TaskError | Mapping[str, str] | None) -> str | None:
-    """The value as JSON; None stays None."""
-    return None if value is None else _encode(value).decode()
+from domain.task import NewTask, Task, TaskStatus
 
 
 def submitted(number: int, new: NewTask, now: int) -> tuple[Any, ...]:
@@ -122,7 +110,7 @@ def task_from(row: Sequence[Any]) -> Task:
         status=TaskStatus(status),
         executor=executor,
         model=model,
-        metadata=_decode_metadata(metadata),
+        metadata=metadata_from(metadata),
         timeout_seconds=timeout_seconds,
         max_attempts=max_attempts,
         rank=rank,
@@ -133,6 +121,6 @@ def task_from(row: Sequence[Any]) -> Task:
         started_at=started_at,
         completed_at=completed_at,
         result=result,
-        usage=None if usage is None else _decode_usage(usage),
-        error=None if error is None else _decode_error(error),
+        usage=usage_from(usage),
+        error=error_from(error),
     )
