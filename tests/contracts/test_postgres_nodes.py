@@ -5,7 +5,7 @@ import functools
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -15,8 +15,10 @@ from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.postgres.opening import NEWEST
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnavailable, StoreUnusable
-from domain.ports import Completed, Fence
+from domain.ports import Completed
 from domain.task import ANONYMOUS, TaskStatus
+
+T = TypeVar("T")
 
 DEADLINE = 10.0
 LEASE = 30.0
@@ -103,20 +105,19 @@ async def test_connections_that_the_server_ends_are_made_anew(dsn: str) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        async with asyncio.timeout(DEADLINE):
-            while not await answers(store):
+        [claim] = await healed(lambda: store.claim(WORKER, {"echo": 1}, LEASE))
+        assert await healed(lambda: store.renew([claim.fence], LEASE)) == {claim.fence}
+        assert await healed(lambda: store.settle([Completed(claim.fence, RESULT, None)])) == [True]
+
+
+async def healed(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What the call answers once the store has noticed which of its connections are gone."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable:
                 continue
-        [claim] = await store.claim(WORKER, {"echo": 1}, LEASE)
-        assert await store.settle([Completed(claim.fence, RESULT, None)]) == [True]
-
-
-async def answers(store: PostgresTaskStore) -> bool:
-    try:
-        await store.check()
-        held = await store.renew([Fence("nobody's", 1)], LEASE)
-    except StoreUnavailable:
-        return False
-    return held == set()
 
 
 @on_event_loop
