@@ -22,7 +22,7 @@ def postgres_database() -> Iterator[str]:
     name = f"task_agent_{uuid.uuid4().hex}"
     try:
         asyncio.run(execute(f"CREATE DATABASE {name}"))
-    except OSError as error:
+    except (OSError, asyncpg.PostgresError) as error:
         pytest.skip(f"no PostgreSQL answers on 127.0.0.1:5432 ({type(error).__name__})")
     yield f"{SERVER}/{name}"
     asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
