@@ -16,7 +16,7 @@ import asyncpg
 from msgspec import Struct
 
 from adapters.json_columns import json_text
-from adapters.stores.postgres import statements
+from adapters.sql_files import statements_of
 from adapters.stores.postgres.hints import LOST, Hints
 from adapters.stores.postgres.opening import make_ready
 from adapters.stores.postgres.room import Room
@@ -44,6 +44,8 @@ from domain.ports import (
 )
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskStatus, worker_lost
+
+SQL: Final = statements_of(__package__)
 
 _STATEMENT_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
@@ -156,12 +158,12 @@ class PostgresTaskStore:
         """See `TaskStore.get`."""
         if "\0" in task_id:  # no text of PostgreSQL's holds it, and so no id does
             return None
-        rows = await self._fetch(statements.GET_TASK, task_id, owner)
+        rows = await self._fetch(SQL["get_task"], task_id, owner)
         return task_of(rows[0]) if rows else None
 
     async def counts(self) -> TaskCounts:
         """See `TaskStore.counts`: the sum of the counters of all connections."""
-        [row] = await self._fetch(statements.COUNT_TASKS)
+        [row] = await self._fetch(SQL["count_tasks"])
         return TaskCounts(**row)
 
     async def purge(self, retention: RetentionPolicy, limit: int) -> int:
@@ -170,7 +172,7 @@ class PostgresTaskStore:
 
     async def check(self) -> None:
         """See `TaskStore.check`: a round trip that takes a write lock, and gives it back."""
-        await self._fetch(statements.CHECK_STORE)
+        await self._fetch(SQL["check_store"])
 
     # --- TaskQueue ---------------------------------------------------------------------------
 
@@ -183,13 +185,13 @@ class PostgresTaskStore:
         if not names:
             return []
         lease = microseconds(lease_seconds)
-        rows = await self._fetch(statements.CLAIM_TASKS, worker, names, free, lease)
+        rows = await self._fetch(SQL["claim_tasks"], worker, names, free, lease)
         return [claim_of(row) for row in rows]
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
         """See `TaskQueue.renew`."""
         held = await self._fetch(
-            statements.RENEW_LEASES,
+            SQL["renew_leases"],
             [fence.task_id for fence in fences],
             [fence.attempt for fence in fences],
             microseconds(lease_seconds),
@@ -208,7 +210,7 @@ class PostgresTaskStore:
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         error = json_text(worker_lost(max_crashes))
-        rows = await self._fetch(statements.RECLAIM_TASKS, max_crashes, limit, error)
+        rows = await self._fetch(SQL["reclaim_tasks"], max_crashes, limit, error)
         if rows:
             self._hints.work()
         return [
@@ -219,7 +221,7 @@ class PostgresTaskStore:
         """See `TaskQueue.reroute`."""
         models, chosen = list(routes.by_model), list(routes.by_model.values())
         moved = await self._fetch(
-            statements.REROUTE_TASKS, list(executors), models, chosen, routes.fallback
+            SQL["reroute_tasks"], list(executors), models, chosen, routes.fallback
         )
         if moved:
             self._hints.work()
@@ -250,7 +252,7 @@ class PostgresTaskStore:
         arriving = len(new_tasks)
         if self._room.is_short(limits.retention, arriving, self._clock.monotonic()):
             await self._purge(limits.retention, PURGED_PER_SUBMIT, arriving)
-        rows = await self._fetch(statements.SUBMIT_TASKS, *submitted(new_tasks), limits.max_pending)
+        rows = await self._fetch(SQL["submit_tasks"], *submitted(new_tasks), limits.max_pending)
         self._room.total = rows[-1]["total"]
         return [
             QueueFull(row["pending"])
@@ -266,7 +268,7 @@ class PostgresTaskStore:
             [first.setdefault(outcome.fence, outcome) is outcome for outcome in call]
             for call in calls
         ]
-        rows = await self._fetch(statements.SETTLE_ATTEMPTS, *settled(list(first.values())))
+        rows = await self._fetch(SQL["settle_attempts"], *settled(list(first.values())))
         written = {Fence(row["id"], row["attempt"]) for row in rows}
         return [
             [
@@ -278,7 +280,7 @@ class PostgresTaskStore:
 
     async def _purge(self, retention: RetentionPolicy, limit: int, arriving: int) -> int:
         age = microseconds(retention.retention_seconds) if retention.retention_seconds else None
-        [row] = await self._fetch(statements.PURGE_TASKS, age, retention.max_tasks, limit, arriving)
+        [row] = await self._fetch(SQL["purge_tasks"], age, retention.max_tasks, limit, arriving)
         oldest = None if row["oldest"] is None else row["oldest"] / 1_000_000
         self._room.looked(retention, row["total"], oldest, self._clock.monotonic())
         removed: int = row["removed"]

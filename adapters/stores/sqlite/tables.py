@@ -9,9 +9,9 @@ takes what it did to them along. The counts are in the file too, so that opening
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
+from adapters.sql_files import statements_of
 from adapters.stores.sqlite.disk import DiskFloor
 from adapters.stores.sqlite.rows import claimed, payload, reclaimed, settled, submitted, task_from
 from domain.errors import StorageFull
@@ -32,11 +32,7 @@ from domain.ports import (
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskStatus
 
-SQL: Final[Mapping[str, str]] = {
-    file.name.removesuffix(".sql"): file.read_text(encoding="utf-8")
-    for file in files(__package__).iterdir()
-    if file.name.endswith(".sql")
-}
+SQL: Final = statements_of(__package__)
 
 
 def get(connection: sqlite3.Connection, task_id: str, owner: str) -> Task | None:
