@@ -27,7 +27,10 @@ class UnknownAdapter(LookupError):
 
 def store_factory(name: str) -> StoreFactory:
     """The factory of stores that `name` stands for. Raises `UnknownAdapter`."""
-    return cast("StoreFactory", _factory(name, STORES))
+    found = _factory(name, STORES)
+    if not hasattr(found, "is_shared"):
+        raise UnknownAdapter(name, "is no factory of stores: it does not say `is_shared`")
+    return cast("StoreFactory", found)
 
 
 def executor_factory(kind: str) -> ExecutorFactory:

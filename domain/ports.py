@@ -253,6 +253,11 @@ class StoreFactory(Protocol):
         """The Struct of this store's options."""
         ...
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes may have the same store open; else one owns all its tasks."""
+        ...
+
     def __call__(self, options: Any, clock: Clock, /) -> AbstractAsyncContextManager[Store]:
         """A store that is open within `async with`."""
         ...

@@ -38,7 +38,10 @@ log = structlog.get_logger()
 class Service:
     """What the edge needs of a running service, and how to stop it."""
 
-    def __init__(self, tasks: TaskService, readiness: Readiness, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, tasks: TaskService, readiness: Readiness, dispatcher: Dispatcher | None
+    ) -> None:
+        """`dispatcher` None: the tasks are left to other processes."""
         self.tasks = tasks
         self.readiness = readiness
         self._dispatcher = dispatcher
@@ -50,7 +53,8 @@ class Service:
         """
         self.readiness.fault("draining", "the service is stopping")
         self.tasks.stop_accepting()
-        await self._dispatcher.drain(seconds)
+        if self._dispatcher is not None:
+            await self._dispatcher.drain(seconds)
 
 
 @asynccontextmanager
@@ -64,21 +68,57 @@ async def open_service(
     routes = routes_of(settings, sources)
     executors_to_open = _executors(settings, sources)
     store_to_open = store_of(settings.store, sources, clock)
-    _warn_of_early_removal(settings.inference)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(store_to_open)
         executors = {
             name: await stack.enter_async_context(executor)
             for name, executor in executors_to_open.items()
         }
-        await _reroute(store, executors, routes)
+        if not is_shared(settings.store, sources):
+            await _reroute(store, executors, routes)
         readiness = Readiness(clock.monotonic)
         execution = _execution(settings.inference, executors)
         dispatcher = Dispatcher(store, execution, _dispatching(settings), clock, readiness)
-        maintenance = Maintenance(store, _maintaining(settings), readiness)
-        async with _at_work(dispatcher, maintenance):
+        async with _kept_in_order(store, settings, readiness), _at_work(dispatcher):
             readiness.clear("start")
             yield Service(_tasks(settings.inference, store, routes), readiness, dispatcher)
+
+
+@asynccontextmanager
+async def open_api(
+    settings: Settings, sources: Sources, *, clock: Clock = _SYSTEM_CLOCK
+) -> AsyncIterator[Service]:
+    """A service that accepts tasks, and leaves them to the workers of other processes.
+
+    Raises `SettingsError` and `StoreUnusable`.
+    """
+    routes = routes_of(settings, sources)
+    if not is_shared(settings.store, sources):
+        log.warning(
+            "no_worker", reason="no other process can open this store", store=settings.store.backend
+        )
+    async with store_of(settings.store, sources, clock) as store:
+        readiness = Readiness(clock.monotonic)
+        async with _kept_in_order(store, settings, readiness):
+            readiness.clear("start")
+            yield Service(_tasks(settings.inference, store, routes), readiness, None)
+
+
+def open_worker(
+    settings: Settings, sources: Sources, *, clock: Clock = _SYSTEM_CLOCK
+) -> AbstractAsyncContextManager[Service]:
+    """A service for tasks that other processes accept.
+
+    Raises `SettingsError`, also where the store is not one that processes share.
+    """
+    if not is_shared(settings.store, sources):
+        key = "store.backend"
+        raise SettingsError(
+            f"{key} (from {source_of(key, sources)}) is {settings.store.backend!r}, which one"
+            " process owns: `task-agent serve` runs its tasks; allowed for a worker of its own:"
+            " a store that processes share, such as postgres"
+        )
+    return open_service(settings, sources, clock=clock)
 
 
 async def migrate_store(settings: Settings, sources: Sources) -> None:
@@ -89,17 +129,26 @@ async def migrate_store(settings: Settings, sources: Sources) -> None:
 
 
 @asynccontextmanager
-async def _at_work(dispatcher: Dispatcher, maintenance: Maintenance) -> AsyncIterator[None]:
+async def _kept_in_order(
+    store: Store, settings: Settings, readiness: Readiness
+) -> AsyncIterator[None]:
+    _warn_of_early_removal(settings.inference)
     async with asyncio.TaskGroup() as group:
-        # Orphans are reclaimed first, so that the first claim may find them.
-        loops = [group.create_task(maintenance.run()), group.create_task(dispatcher.run())]
+        maintenance = group.create_task(Maintenance(store, _maintaining(settings), readiness).run())
+        yield
+        maintenance.cancel()
+
+
+@asynccontextmanager
+async def _at_work(dispatcher: Dispatcher) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(dispatcher.run())
         try:
             await dispatcher.claimed_once.wait()
             yield
         finally:
             await dispatcher.drain(0)
-            for loop in loops:
-                loop.cancel()
+            working.cancel()
 
 
 # --- adapters --------------------------------------------------------------------------------
@@ -116,6 +165,11 @@ def store_of(
     section = "store" if is_known else "store.options"
     options = convert(shared | settings.options, factory.options_type, section, sources)
     return factory(options, clock)
+
+
+def is_shared(settings: StoreSettings, sources: Sources) -> bool:
+    """Whether other processes may have this store open too. Raises `SettingsError`."""
+    return _known(store_factory, settings.backend, "store.backend", sources).is_shared
 
 
 def _executors(

@@ -8,7 +8,7 @@ answered at once.
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Program(click.Group):
             raise Unusable(str(error)) from error
 
 
+_PORT = click.IntRange(0, 65535)
+
+
 def _settings_option(command: Any) -> Any:
     return click.option(
         "--settings",
@@ -71,21 +74,30 @@ def main() -> None:
 
 @main.command()
 @click.option("--host", help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free one, and says which.")
+@click.option("--port", type=_PORT, help="0 takes any free one, and says which.")
+@click.option("--no-worker", is_flag=True, help="Accept tasks, and let other processes run them.")
 @_settings_option
-def serve(host: str | None, port: int | None, files: tuple[Path, ...]) -> None:
+def serve(host: str | None, port: int | None, no_worker: bool, files: tuple[Path, ...]) -> None:
     """Run the API and the worker in one process."""
-    from settings.loader import load_settings, settings_files
+    settings, sources = _with_options(files, {"server.host": host, "server.port": port})
 
-    chosen = {"server.host": host, "server.port": port}
-    arguments = {key: value for key, value in chosen.items() if value is not None}
-    settings, sources = load_settings(files, arguments=arguments)
+    from entrypoints import serve
 
-    from entrypoints.logging import configure_logging
-    from entrypoints.serve import run
+    run = serve.serve_api if no_worker else serve.serve
+    sys.exit(run(settings, sources, _files_of(files)))
 
-    configure_logging(settings.logging)
-    sys.exit(run(settings, sources, settings_files(files, os.environ)))
+
+@main.command()
+@click.option("--host", help="The address to answer probes on.")
+@click.option("--port", type=_PORT, help="Answer /livez and /readyz there; 0 takes any free one.")
+@_settings_option
+def worker(host: str | None, port: int | None, files: tuple[Path, ...]) -> None:
+    """Run tasks that other processes accept: for a store that processes share."""
+    settings, sources = _with_options(files, {"server.host": host, "worker.port": port})
+
+    from entrypoints.serve import work
+
+    sys.exit(work(settings, sources, _files_of(files)))
 
 
 @main.command()
@@ -123,6 +135,26 @@ def openapi(files: tuple[Path, ...]) -> None:
     from entrypoints.http.app import openapi_document
 
     sys.stdout.buffer.write(openapi_document(in_force))
+
+
+def _with_options(files: Sequence[Path], options: Mapping[str, Any]) -> tuple[Settings, Sources]:
+    """The settings of a process that is about to run, and its log configured by them."""
+    from settings.loader import load_settings
+
+    given = {key: value for key, value in options.items() if value is not None}
+    settings, sources = load_settings(files, arguments=given)
+
+    from entrypoints.logging import configure_logging
+
+    configure_logging(settings.logging)
+    return settings, sources
+
+
+def _files_of(files: Sequence[Path]) -> list[Path]:
+    """All the files that the settings are read from."""
+    from settings.loader import settings_files
+
+    return settings_files(files, os.environ)
 
 
 def _loaded(files: Sequence[Path]) -> tuple[Settings, Sources]:

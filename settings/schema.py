@@ -13,6 +13,7 @@ Seconds = Annotated[float, Meta(ge=0, le=3_000_000_000)]
 Hours = Annotated[float, Meta(ge=0, le=1_000_000)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
 AtLeastZero = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Reference = Annotated[str, Meta(min_length=1, max_length=300)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -23,7 +24,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Where the service listens, and how long it takes to stop."""
 
     host: Annotated[str, Meta(min_length=1, max_length=253)] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    port: Port = 8000
     drain_seconds: Seconds = 20
     max_body_bytes: AtLeastOne = 1024 * 1024
 
@@ -44,11 +45,12 @@ class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class WorkerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Leases, polls, and how many crashes a task survives."""
+    """Leases, polls, how many crashes a task survives, and where a lone worker is probed."""
 
     lease_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 30
     poll_seconds: PositiveSeconds = 1
     max_crashes: AtLeastZero = 5
+    port: Port | None = None
 
 
 class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

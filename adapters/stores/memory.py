@@ -113,6 +113,7 @@ class MemoryTaskStore:
     """All three ports of a store, in the memory of one process."""
 
     options_type: ClassVar[type[Struct]] = MemoryOptions
+    is_shared: ClassVar[bool] = False
 
     def __init__(self, _options: MemoryOptions, clock: Clock) -> None:
         self._clock = clock

@@ -8,7 +8,12 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from domain.service import TaskService
-from entrypoints.http.controllers import DocumentController, ServiceController, TaskController
+from entrypoints.http.controllers import (
+    DocumentController,
+    HealthController,
+    ProbeController,
+    TaskController,
+)
 from entrypoints.http.edge import Edge
 from entrypoints.http.errors import EXCEPTION_HANDLERS
 from entrypoints.http.openapi import openapi_document
@@ -27,11 +32,23 @@ def create_app(settings: Settings, tasks: TaskService, readiness: Readiness) -> 
         "document": cache(partial(openapi_document, settings)),
     }
     app = Litestar(
-        route_handlers=[TaskController, ServiceController, DocumentController],
+        route_handlers=[TaskController, HealthController, ProbeController, DocumentController],
         dependencies={name: _provide(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.server.max_body_bytes,
         cors_config=_cors(settings.security.allowed_origins),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(app, settings.security)
+
+
+def create_probes(settings: Settings, readiness: Readiness) -> ASGIApp:
+    """The ASGI application of a process that has no API: it only says how it is."""
+    app = Litestar(
+        route_handlers=[ProbeController],
+        dependencies={"readiness": _provide(readiness)},
+        exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
     )

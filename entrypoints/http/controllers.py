@@ -83,8 +83,8 @@ class TaskController(Controller):
         return Answer(HTTP_200_OK, encode(task_view(task)))
 
 
-class ServiceController(Controller):
-    """How the service itself is."""
+class HealthController(Controller):
+    """How the service is, and what it holds."""
 
     @get("/api/v1/health", operation_id="getHealth")
     async def health(
@@ -104,6 +104,18 @@ class ServiceController(Controller):
         )
         return Answer(HTTP_200_OK if healthy else NOT_HEALTHY_STATUS, encode(answer))
 
+
+async def _count(tasks: TaskService) -> int | None:
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            return (await tasks.counts()).total
+    except (StoreError, TimeoutError):
+        return None
+
+
+class ProbeController(Controller):
+    """How this process is, for whoever restarts it and sends work to it."""
+
     @get("/livez", operation_id="getLiveness")
     async def liveness(self) -> Answer:
         """The process answers; restart it when it does not."""
@@ -116,14 +128,6 @@ class ServiceController(Controller):
         status = NOT_HEALTHY_STATUS if faults else HTTP_200_OK
         view = ReadinessView("not_ready" if faults else "ready", faults)
         return Answer(status, encode(view))
-
-
-async def _count(tasks: TaskService) -> int | None:
-    try:
-        async with asyncio.timeout(COUNT_SECONDS):
-            return (await tasks.counts()).total
-    except (StoreError, TimeoutError):
-        return None
 
 
 _PAGE: Final = (Path(__file__).parent / "page.html").read_bytes()

@@ -60,3 +60,8 @@ def test_a_plug_in_that_fails_while_it_is_imported_is_told(tmp_path, monkeypatch
 
 def test_what_has_no_options_type_is_no_factory():
     assert "is no factory: it has no `options_type`" in refusal("pathlib:Path")
+
+
+def test_an_executor_is_no_store():
+    message = refusal("adapters.executors.echo:EchoExecutor")
+    assert "is no factory of stores: it does not say `is_shared`" in message

@@ -73,6 +73,7 @@ class PostgresTaskStore:
     """All three ports of a store, for any number of processes on one database."""
 
     options_type: ClassVar[type[Struct]] = PostgresOptions
+    is_shared: ClassVar[bool] = True
 
     def __init__(self, options: PostgresOptions, clock: Clock) -> None:
         """Of the clock only `monotonic` is used: every instant is the server's."""

@@ -53,6 +53,7 @@ class SqliteTaskStore:
     """All three ports of a store, in one SQLite file which this process alone has open."""
 
     options_type: ClassVar[type[Struct]] = SqliteOptions
+    is_shared: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class ShelfTaskStore:
     """The three ports of a store: for clients, for workers, and hints."""
 
     options_type: ClassVar[type[Struct]] = ShelfOptions
+    is_shared: ClassVar[bool] = False
 
     def __init__(self, _options: ShelfOptions, clock: Clock) -> None:
         self._clock = clock
