@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
+from math import inf
 from typing import Final
 
 import msgspec
 
 from domain.errors import ExecutorError, ExecutorFailed, ResultTooLarge
 from domain.inference import InferenceRequest, InferenceResult, encode_result
+from domain.instants import seconds_between
 from domain.ports import Claim, Completed, Executor, Failed, Outcome, Retry
 from domain.retry import RetryIn, RetryPolicy
-from domain.task import TaskError
+from domain.task import DEADLINE_EXCEEDED, Task, TaskError
 
 _LONGEST_MESSAGE: Final = 500
 
@@ -46,8 +48,14 @@ class Execution:
             return self._judge(claim, error)
         return Completed(claim.fence, text, result.usage)
 
+    def seconds_for(self, claim: Claim) -> float:
+        """How long the attempt may take from its claim on: its timeout, or until the deadline."""
+        return min(claim.task.timeout_seconds, _seconds_to_deadline(claim.task))
+
     def timed_out(self, claim: Claim) -> Failed:
-        """The outcome of an attempt that took longer than its task allows. Final."""
+        """The outcome of an attempt that took longer than `seconds_for` it. Final."""
+        if _seconds_to_deadline(claim.task) <= claim.task.timeout_seconds:
+            return Failed(claim.fence, DEADLINE_EXCEEDED)
         message = f"the attempt took longer than {claim.task.timeout_seconds:g} seconds"
         return Failed(claim.fence, TaskError("timeout", message, retryable=True))
 
@@ -86,3 +94,10 @@ class Execution:
         if isinstance(decision, RetryIn):
             return Retry(claim.fence, shown, decision.seconds)
         return Failed(claim.fence, shown)
+
+
+def _seconds_to_deadline(task: Task) -> float:
+    """Counted from the claim, by the store's clock, which gave both instants."""
+    if task.deadline is None or task.started_at is None:
+        return inf
+    return seconds_between(task.started_at, task.deadline)

@@ -9,3 +9,8 @@ def after(instant: int, seconds: float) -> int:
 def before(instant: int, seconds: float) -> int:
     """The instant this many seconds earlier."""
     return instant - round(seconds * 1_000_000)
+
+
+def seconds_between(earlier: int, later: int) -> float:
+    """The seconds from one instant to the other; negative where `later` comes first."""
+    return (later - earlier) / 1_000_000

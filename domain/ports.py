@@ -11,11 +11,13 @@ again later. An adapter is opened as an async context manager made from its own 
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
 from domain.inference import Chunk, InferenceRequest, InferenceResult, Routes, Usage
+from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskError, TaskStatus
 
@@ -48,10 +50,54 @@ class Accepted(Struct, frozen=True):
     task: Task
 
 
+class Replayed(Struct, frozen=True):
+    """Nothing was stored: the same was asked for before, under the same key; this came of it."""
+
+    task: Task
+
+
+class Mismatch(Struct, frozen=True):
+    """Nothing was stored: the key was used for something else."""
+
+
 class QueueFull(Struct, frozen=True):
     """Nothing was stored: this many tasks are pending already."""
 
     pending: int
+
+
+SubmitAnswer = Accepted | Replayed | Mismatch | QueueFull
+
+KEY_KEPT_SECONDS: Final = 86_400.0
+"""An idempotency key is free again after this, or as soon as its task is removed."""
+
+
+class Payload(Struct, frozen=True):
+    """What a task is to be run on. Both are JSON text, byte for byte as submitted."""
+
+    input: bytes
+    options: bytes
+
+
+class QueueLine(Struct, frozen=True):
+    """How many live tasks there are of one executor and model."""
+
+    executor: str
+    model: str | None
+    pending: int
+    running: int
+
+
+class QueueView(Struct, frozen=True):
+    """What waits, what runs, and who is there to run it.
+
+    `oldest_pending_seconds`: for how long the task has been due that became due first; None where
+    none is. `workers`: how many workers there are now that run tasks of each executor.
+    """
+
+    lines: list[QueueLine]
+    oldest_pending_seconds: float | None
+    workers: Mapping[str, int]
 
 
 class TaskCounts(Struct, frozen=True):
@@ -74,20 +120,76 @@ class TaskStore(Protocol):
 
     async def submit(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
-    ) -> list[Accepted | QueueFull]:
+    ) -> list[SubmitAnswer]:
         """Store the tasks, one answer each, in order; one step for them all.
 
         First makes room: removes what `purge` would, at most `PURGED_PER_SUBMIT` tasks, counting
         the new ones as stored already. This costs a comparison of numbers while there is nothing
-        to remove. Then each task is stored as pending, created and due now, or refused when
-        `max_pending` tasks are pending. Submits that wait at the same time may share the step.
+        to remove. Then each task is stored as pending, created now, or refused when `max_pending`
+        tasks are pending. Submits that wait at the same time may share the step.
+
+        A task with an idempotency key that its owner used within `KEY_KEPT_SECONDS` for a task that
+        is still there is not stored, also when the queue is full: `Replayed` where the fingerprint
+        is the same, else `Mismatch`. Of any number of equal submits at once, in any number of
+        processes, exactly one is `Accepted`.
 
         Raises `StorageFull` when there is too little room for another task.
         """
         ...
 
-    async def get(self, task_id: str, owner: str) -> Task | None:
-        """The task as last committed; None if it does not exist or belongs to somebody else."""
+    async def get(self, task_id: str, owner: str | None) -> Task | None:
+        """The task as last committed; None if it does not exist or belongs to somebody else.
+
+        Here and below, `owner` None means that whose task it is does not matter.
+        """
+        ...
+
+    async def payload(self, task_id: str, owner: str | None) -> Payload | None:
+        """What the task is run on; None as in `get`."""
+        ...
+
+    async def find(self, query: TaskQuery) -> Page:
+        """One page of the tasks that match, in the order of their creation, ties by acceptance.
+
+        Reads at most `ROWS_PER_PAGE` tasks of an owner, whatever the filters, so a page may be
+        short, or empty, though more follow. A task that matches throughout a walk over the pages is
+        in exactly one of them.
+        """
+        ...
+
+    async def queue_position(self, task: Task) -> int | None:
+        """The task's place, from 1, in the order of claims among the due tasks of its executor.
+
+        Counts up to `LONGEST_POSITION` and no further. None unless it is pending and due.
+        """
+        ...
+
+    async def request_cancel(self, task_id: str, owner: str | None) -> Task | None:
+        """Let nothing come of this task (`Task.cancel_requested`), and give it as it is then.
+
+        None as in `get`. A pending task is cancelled when this returns, and never starts. The
+        request outlives a crash: whatever would end a running task, or make it pending again, then
+        makes it `cancelled`, and a result is thrown away.
+        """
+        ...
+
+    async def delete(self, task_id: str, owner: str | None) -> bool:
+        """Remove the task, whatever its state; its worker's lease is lost. False as in `get`."""
+        ...
+
+    async def ended(self, task_ids: Collection[str]) -> set[str]:
+        """Those of these tasks that are in a terminal state, or not there (any more). One read."""
+        ...
+
+    async def queue(self, owner: str | None) -> QueueView:
+        """The live tasks of this owner, counted. The cost grows with them, and with no others."""
+        ...
+
+    async def backlog_seconds(self) -> float:
+        """For how long the task whose turn is next has been due; 0 where none is. One cheap read.
+
+        Of several executors, the longest counts.
+        """
         ...
 
     async def counts(self) -> TaskCounts:
@@ -113,6 +215,9 @@ class TaskStore(Protocol):
 
 PURGED_PER_SUBMIT: Final = 100
 """How many tasks one `submit` removes at most, so that making room never holds up a claim."""
+
+LONGEST_POSITION: Final = 1_000
+"""A place in the queue is not counted beyond this."""
 
 
 # --- for workers -----------------------------------------------------------------------------
@@ -167,7 +272,22 @@ class HandedBack(Struct, frozen=True):
     fence: Fence
 
 
-Outcome = Completed | Failed | Retry | HandedBack
+class Cancelled(Struct, frozen=True):
+    """The executor let go, because a client asked for it, or is given no more time to do so."""
+
+    fence: Fence
+
+
+Outcome = Completed | Failed | Retry | HandedBack | Cancelled
+
+
+class Interruption(StrEnum):
+    """Why an attempt is to be stopped."""
+
+    CANCEL = "cancel"
+    """A client asked for it. The attempt is settled as `Cancelled` once its executor let go."""
+    LOST = "lost"
+    """The attempt is not the running one (any more): nothing is written."""
 
 
 class Reclaimed(Struct, frozen=True):
@@ -186,9 +306,10 @@ class TaskQueue(Protocol):
         """Take due pending tasks, for each executor at most as many as it has room for. One step.
 
         Of one executor, the lowest `rank` first, ties in the order of acceptance. A task that is
-        not due, or whose executor is not in `room`, is left alone and holds up no other. Each task
-        becomes running with `attempt` + 1 under a lease of `lease_seconds` from now. No task is
-        ever given to two callers under one attempt. The cost does not grow with stored tasks.
+        not due (`due_at`), whose deadline passed, or whose executor is not in `room`, is left alone
+        and holds up no other. Each task becomes running with `attempt` + 1 under a lease of
+        `lease_seconds` from now. No task is ever given to two callers under one attempt. The cost
+        does not grow with stored tasks.
         """
         ...
 
@@ -200,20 +321,37 @@ class TaskQueue(Protocol):
         """
         ...
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        """Write how attempts ended, and tell for each whether the write took effect.
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
+        """Write how attempts ended, and tell for each what its task is now.
 
-        Fenced: False means that the attempt is no longer the running one, and nothing changed.
-        Each outcome is one step; those that wait at the same time may share it.
+        Fenced: None means that the attempt is no longer the running one, and nothing changed. Where
+        a cancel was requested, the task is now `cancelled`, whatever the outcome. Each outcome is
+        one step; those that wait at the same time may share it.
         """
+        ...
+
+    async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
+        """Which of these attempts are to be stopped, and why. Changes nothing; one cheap read."""
         ...
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """Take at most `limit` running tasks whose lease has expired away from their workers.
 
-        Each counts a crash, and becomes pending in its old turn, or fails with `worker_lost` when
-        that makes more than `max_crashes`. One step, which judges the lease as it is at that
-        moment. When an embedded store is opened, every lease in it has expired.
+        Each counts a crash, and becomes pending in its old turn; or fails with `worker_lost` when
+        that makes more than `max_crashes`; or is cancelled, where that was requested. One step,
+        which judges the lease as it is at that moment. When an embedded store is opened, every
+        lease in it has expired.
+        """
+        ...
+
+    async def expire(self, limit: int) -> int:
+        """Fail at most `limit` pending tasks whose deadline passed, and tell how many. One step."""
+        ...
+
+    async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
+        """Tell that this worker runs tasks of these executors, until `seconds` from now.
+
+        Said anew by those that go on. It is for people to look at (`queue`): claims do not need it.
         """
         ...
 
@@ -234,6 +372,14 @@ class TaskFeed(Protocol):
 
         Returns a function that ends this. A listener is quick and does not raise.
         """
+        ...
+
+    def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever there may be a running task to stop: cancelled or deleted."""
+        ...
+
+    def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        """Call `listener` with the ids of tasks that ended, or were deleted."""
         ...
 
 

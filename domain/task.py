@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.inference import Usage
+from domain.instants import after, before
 
 ANONYMOUS: Final = "anonymous"
 NO_METADATA: Final[Mapping[str, str]] = {}
@@ -44,21 +45,27 @@ class Move(StrEnum):
     HAND_BACK = "hand_back"
     LOSE_WORKER = "lose_worker"
     GIVE_UP = "give_up"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
 
 
 TRANSITIONS: Final[Mapping[tuple[TaskStatus, Move], TaskStatus]] = MappingProxyType(
     {
         (TaskStatus.PENDING, Move.CLAIM): TaskStatus.RUNNING,
+        (TaskStatus.PENDING, Move.CANCEL): TaskStatus.CANCELLED,
+        (TaskStatus.PENDING, Move.EXPIRE): TaskStatus.FAILED,
         (TaskStatus.RUNNING, Move.COMPLETE): TaskStatus.COMPLETED,
         (TaskStatus.RUNNING, Move.FAIL): TaskStatus.FAILED,
         (TaskStatus.RUNNING, Move.RETRY): TaskStatus.PENDING,
         (TaskStatus.RUNNING, Move.HAND_BACK): TaskStatus.PENDING,
         (TaskStatus.RUNNING, Move.LOSE_WORKER): TaskStatus.PENDING,
         (TaskStatus.RUNNING, Move.GIVE_UP): TaskStatus.FAILED,
+        (TaskStatus.RUNNING, Move.CANCEL): TaskStatus.CANCELLED,
     }
 )
 """Everything that is not in this table is refused. `FAIL` is the executor's failure, `GIVE_UP` the
-end of a task whose worker vanished too often."""
+end of a task whose worker vanished too often, `EXPIRE` that of one whose deadline passed while it
+waited. Once the cancellation of a running task was asked for, each of its moves is `CANCEL`."""
 
 
 class TaskError(Struct, frozen=True):
@@ -69,10 +76,41 @@ class TaskError(Struct, frozen=True):
     retryable: bool
 
 
+WORKER_LOST: Final = "worker_lost"
+DEADLINE_EXCEEDED: Final = TaskError(
+    "deadline_exceeded", "the task did not end before its deadline", retryable=True
+)
+
+
 def worker_lost(max_crashes: int) -> TaskError:
     """The error of a task whose worker vanished once more than it may."""
     message = f"its worker vanished more often than worker.max_crashes ({max_crashes}) allows"
-    return TaskError("worker_lost", message, retryable=False)
+    return TaskError(WORKER_LOST, message, retryable=False)
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WORKER_LOST = "worker_lost"
+    HANDED_BACK = "handed_back"
+
+
+class AttemptRecord(Struct, frozen=True, gc=False):
+    """One attempt, as history keeps it. `ended_at` and `outcome` are None while it runs."""
+
+    number: int
+    executor: str
+    started_at: int
+    ended_at: int | None
+    outcome: AttemptOutcome | None
+    error_code: str | None
+
+
+MOST_PAST_ATTEMPTS: Final = 50
+"""Of a task that is handed back again and again, the oldest attempts are forgotten."""
 
 
 class TransitionRefused(ValueError):
@@ -85,9 +123,12 @@ class TransitionRefused(ValueError):
 class Task(Struct, frozen=True, kw_only=True, gc=False):
     """The record of one task. A move makes a new record; a terminal record never changes again.
 
-    `rank` is the order of claims: the instant at which the task became due; it is not claimed
-    before. `started_at` is that of the latest attempt, None while pending. `result` is JSON text.
-    Input and options are kept apart from the record (see `Claim`), for they never change.
+    `due_at` is the instant before which it is not claimed. `rank` is its place in the order of
+    claims: `due_at`, less what its priority is worth. `not_before` is what the client asked for.
+    `deadline` is the instant by which it must have ended. `started_at` is that of the latest
+    attempt, None while pending. `past_attempts` are those after which it became pending again.
+    `result` is JSON text. Input and options are kept apart from the record (see `Claim`), for they
+    never change.
     """
 
     id: str
@@ -98,21 +139,35 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     metadata: Mapping[str, str]
     timeout_seconds: float
     max_attempts: int
+    priority: int = 0
+    not_before: int | None = None
+    deadline: int | None = None
+    retry_of: str | None = None
     rank: int
+    due_at: int
     created_at: int
     attempt: int = 0
     failures: int = 0
     crashes: int = 0
     started_at: int | None = None
+    cancel_requested_at: int | None = None
     completed_at: int | None = None
     result: bytes | None = None
     usage: Usage | None = None
     error: TaskError | None = None
+    past_attempts: tuple[AttemptRecord, ...] = ()
 
     @property
     def done(self) -> bool:
         """Whether the task is in a terminal state."""
         return self.status in TERMINAL
+
+    @property
+    def attempts(self) -> tuple[AttemptRecord, ...]:
+        """Every attempt that is remembered, the latest last, also while it runs."""
+        if self.started_at is None:
+            return self.past_attempts
+        return (*self.past_attempts, self._latest_attempt(self.started_at))
 
     def claimed(self, now: int) -> "Task":
         """A worker starts the next attempt."""
@@ -123,31 +178,77 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     def completed(self, now: int, result: bytes, usage: Usage | None) -> "Task":
         """The executor gave a result."""
         status = self._after(Move.COMPLETE)
+        if self.cancel_requested_at is not None:
+            return self.cancelled(now)
         return replace(self, status=status, completed_at=now, result=result, usage=usage)
 
     def failed(self, now: int, error: TaskError) -> "Task":
         """The executor failed, and no other attempt follows."""
         status = self._after(Move.FAIL)
+        if self.cancel_requested_at is not None:
+            return self.cancelled(now)
         return replace(
             self, status=status, completed_at=now, error=error, failures=self.failures + 1
         )
 
-    def retried(self, due: int) -> "Task":
-        """The executor failed; the next attempt may start at `due`."""
+    def retried(self, now: int, seconds: float, error: TaskError) -> "Task":
+        """The executor failed; the next attempt may start so many seconds from now."""
         status = self._after(Move.RETRY)
-        return replace(self, status=status, rank=due, started_at=None, failures=self.failures + 1)
+        if self.cancel_requested_at is not None:
+            return self.cancelled(now)
+        due = after(now, seconds)
+        return replace(
+            self,
+            status=status,
+            due_at=due,
+            rank=due - (self.due_at - self.rank),
+            started_at=None,
+            failures=self.failures + 1,
+            past_attempts=self._past(now, AttemptOutcome.FAILED, error.code),
+        )
 
-    def handed_back(self) -> "Task":
+    def handed_back(self, now: int) -> "Task":
         """Its worker stops in good order: neither a failure nor a crash, and its turn is kept."""
-        return replace(self, status=self._after(Move.HAND_BACK), started_at=None)
+        status = self._after(Move.HAND_BACK)
+        if self.cancel_requested_at is not None:
+            return self.cancelled(now)
+        past = self._past(now, AttemptOutcome.HANDED_BACK, None)
+        return replace(self, status=status, started_at=None, past_attempts=past)
 
     def worker_vanished(self, now: int, max_crashes: int) -> "Task":
         """The lease ran out. It is pending again with its turn kept, or it crashed too often."""
+        self._after(Move.LOSE_WORKER)
         crashes = self.crashes + 1
+        if self.cancel_requested_at is not None:
+            return replace(self.cancelled(now), crashes=crashes)
         if crashes > max_crashes:
             status, error = self._after(Move.GIVE_UP), worker_lost(max_crashes)
             return replace(self, status=status, completed_at=now, error=error, crashes=crashes)
-        return replace(self, status=self._after(Move.LOSE_WORKER), started_at=None, crashes=crashes)
+        past = self._past(now, AttemptOutcome.WORKER_LOST, WORKER_LOST)
+        status = self._after(Move.LOSE_WORKER)
+        return replace(self, status=status, started_at=None, crashes=crashes, past_attempts=past)
+
+    def cancelled(self, now: int) -> "Task":
+        """It ends without a result: it waited still, or its executor let go of it."""
+        status = self._after(Move.CANCEL)
+        asked = now if self.cancel_requested_at is None else self.cancel_requested_at
+        return replace(self, status=status, completed_at=now, cancel_requested_at=asked)
+
+    def cancel_requested(self, now: int) -> "Task":
+        """A client wants no result any more. What waits is cancelled, what runs is to be stopped.
+
+        Asked again, or of a finished task, it changes nothing.
+        """
+        if self.done or self.cancel_requested_at is not None:
+            return self
+        if self.status is TaskStatus.PENDING:
+            return self.cancelled(now)
+        return replace(self, cancel_requested_at=now)
+
+    def expired(self, now: int) -> "Task":
+        """Its deadline passed while it waited."""
+        status = self._after(Move.EXPIRE)
+        return replace(self, status=status, completed_at=now, error=DEADLINE_EXCEEDED)
 
     def routed(self, executor: str) -> "Task":
         """Another executor will run the task; allowed while it is pending, keeps its turn."""
@@ -159,9 +260,40 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
             raise TransitionRefused(self.status, move)
         return status
 
+    def _past(
+        self, now: int, outcome: AttemptOutcome, error_code: str | None
+    ) -> tuple[AttemptRecord, ...]:
+        """The past attempts once the running one has ended like this."""
+        started = self.created_at if self.started_at is None else self.started_at
+        ended = AttemptRecord(self.attempt, self.executor, started, now, outcome, error_code)
+        return (*self.past_attempts, ended)[-MOST_PAST_ATTEMPTS:]
+
+    def _latest_attempt(self, started_at: int) -> AttemptRecord:
+        outcome = AttemptOutcome(self.status.value) if self.done else None
+        code = None if self.error is None else self.error.code
+        if code == WORKER_LOST:
+            outcome = AttemptOutcome.WORKER_LOST
+        return AttemptRecord(
+            self.attempt, self.executor, started_at, self.completed_at, outcome, code
+        )
+
+
+class Idempotency(Struct, frozen=True):
+    """What makes the second of two equal submits a repetition: the client's key, within its owner.
+
+    `fingerprint` stands for all that was asked for; another one under the same key is a mismatch.
+    """
+
+    key: str
+    fingerprint: bytes
+
 
 class NewTask(Struct, frozen=True, kw_only=True):
-    """A task on its way into a store, which gives it its time. `input` and `options`: JSON text."""
+    """A task on its way into a store, which gives it its time. `input` and `options`: JSON text.
+
+    It is due after `delay_seconds` or at `run_at` (None: now). `head_start_seconds` is what its
+    priority is worth in the order of claims, negative for one below 0.
+    """
 
     id: str
     owner: str
@@ -172,9 +304,20 @@ class NewTask(Struct, frozen=True, kw_only=True):
     max_attempts: int
     input: bytes
     options: bytes
+    priority: int = 0
+    head_start_seconds: float = 0.0
+    delay_seconds: float | None = None
+    run_at: int | None = None
+    deadline_seconds: float | None = None
+    retry_of: str | None = None
+    idempotency: Idempotency | None = None
 
     def accepted(self, now: int) -> Task:
-        """The record of this task, created and due at `now`."""
+        """The record of this task, created at `now`."""
+        not_before = self.run_at
+        if self.delay_seconds is not None:
+            not_before = after(now, self.delay_seconds)
+        due = now if not_before is None else max(now, not_before)
         return Task(
             id=self.id,
             owner=self.owner,
@@ -184,6 +327,11 @@ class NewTask(Struct, frozen=True, kw_only=True):
             metadata=self.metadata,
             timeout_seconds=self.timeout_seconds,
             max_attempts=self.max_attempts,
-            rank=now,
+            priority=self.priority,
+            not_before=not_before,
+            deadline=None if self.deadline_seconds is None else after(now, self.deadline_seconds),
+            retry_of=self.retry_of,
+            rank=before(due, self.head_start_seconds),
+            due_at=due,
             created_at=now,
         )
