@@ -94,7 +94,7 @@ class TaskService:
     async def retry(
         self, caller: Caller, task_id: str
     ) -> SubmitAnswer | Draining | NotRetryable | None:
-        """Submit once more what a failed or cancelled task was asked for, as a new task of its owner.
+        """Submit once more what a failed or cancelled task asked for, as a new task of its owner.
 
         The old one stays as it is. Its delay is not repeated; its deadline counts anew. None as in
         `get`.
