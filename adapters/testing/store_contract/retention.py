@@ -27,7 +27,7 @@ from domain.task import ANONYMOUS, Move
 class Retention(Contract):
     """Which finished tasks are removed, and that no others are."""
 
-    @pytest.mark.parametrize("move", [Move.COMPLETE, Move.FAIL, Move.GIVE_UP])
+    @pytest.mark.parametrize("move", [Move.COMPLETE, Move.FAIL, Move.GIVE_UP, Move.CANCEL])
     @on_event_loop
     async def test_a_finished_task_goes_when_it_is_older_than_the_retention_age(
         self, case: Case, move: Move
