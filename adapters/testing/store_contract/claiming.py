@@ -6,20 +6,9 @@ from typing import Any
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    JSON_TEXTS,
-    LEASE,
-    WORKER,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, JSON_TEXTS, LEASE, WORKER, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Claim,
-    Retry,
-)
+from domain.ports import Claim, Retry
 from domain.task import NewTask
 
 

@@ -4,15 +4,9 @@ from typing import Final
 
 import pytest
 
-from adapters.testing.store_case import (
-    MOVED,
-    REACHABLE,
-    Case,
-)
+from adapters.testing.store_case import MOVED, REACHABLE, Case
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    TaskCounts,
-)
+from domain.ports import TaskCounts
 from domain.task import ANONYMOUS, TRANSITIONS, Move, TaskStatus
 
 REFUSED: Final = [

@@ -4,18 +4,9 @@ import uuid
 
 import pytest
 
-from adapters.testing.store_case import (
-    JSON_TEXTS,
-    REACHABLE,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import JSON_TEXTS, REACHABLE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Payload,
-    TaskCounts,
-)
+from domain.ports import Payload, TaskCounts
 from domain.task import ANONYMOUS
 
 

@@ -2,24 +2,9 @@
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    ERROR,
-    HOUR,
-    LEASE,
-    RESULT,
-    USAGE,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, ERROR, HOUR, LEASE, RESULT, USAGE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Completed,
-    Failed,
-    Retry,
-    TaskCounts,
-)
+from domain.ports import Completed, Failed, Retry, TaskCounts
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, Move
 

@@ -19,14 +19,7 @@ from adapters.testing.store_case import (
 )
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.inference import Routes
-from domain.ports import (
-    Completed,
-    Failed,
-    Fence,
-    HandedBack,
-    Retry,
-    TaskCounts,
-)
+from domain.ports import Completed, Failed, Fence, HandedBack, Retry, TaskCounts
 from domain.task import (
     MOST_PAST_ATTEMPTS,
     TRANSITIONS,

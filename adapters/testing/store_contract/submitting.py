@@ -4,25 +4,10 @@ import asyncio
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    HOUR,
-    KEEP_ALL,
-    NO_LIMITS,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, HOUR, KEEP_ALL, NO_LIMITS, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.instants import after
-from domain.ports import (
-    PURGED_PER_SUBMIT,
-    Accepted,
-    QueueFull,
-    Retry,
-    SubmitLimits,
-    TaskCounts,
-)
+from domain.ports import PURGED_PER_SUBMIT, Accepted, QueueFull, Retry, SubmitLimits, TaskCounts
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS
 
