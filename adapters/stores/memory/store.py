@@ -239,7 +239,7 @@ class MemoryTaskStore(LocalFeed):
     async def expire(self, limit: int) -> int:
         """See `TaskQueue.expire`."""
         now = self._clock.now()
-        overdue = list(islice(self._take_overdue(now), limit))
+        overdue = self._take_overdue(limit, now)
         for row in overdue:
             self._finish(row, row.task.expired(now))
         if overdue:
@@ -333,17 +333,18 @@ class MemoryTaskStore(LocalFeed):
         self._turns[task.executor].add(row, now)
         return Accepted(task)
 
-    def _take_overdue(self, now: int) -> Iterator[Row]:
-        """Pending tasks past their deadline; those that run keep their places in the order."""
-        running = []
-        while (row := self._deadlines.first()) is not None and row.task.overdue(now):
+    def _take_overdue(self, limit: int, now: int) -> list[Row]:
+        """Pending tasks past their deadline. Those that run keep their places in the order."""
+        overdue: list[Row] = []
+        running: list[Row] = []
+        while len(overdue) < limit and (row := self._deadlines.first()) is not None:
+            if not row.task.overdue(now):
+                break
             self._deadlines.pop()
-            if row.is_pending:
-                yield row
-            else:
-                running.append(row)
+            (overdue if row.is_pending else running).append(row)
         for row in running:
             self._deadlines.push(row)
+        return overdue
 
     def _claim(self, row: Row, now: int, lease: _Lease) -> Claim:
         self._leases[row.task.id] = lease
