@@ -38,6 +38,7 @@ class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_tasks_count: AtLeastZero = 100_000
     max_pending_tasks: AtLeastOne = 10_000
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    priority_step_seconds: Seconds = 60
     retry_base_seconds: Seconds = 1
     retry_max_seconds: Seconds = 60
     max_result_bytes: AtLeastOne = 8 * 1024 * 1024
