@@ -1,4 +1,4 @@
-"""The small values of a task that a database keeps as JSON text: metadata, usage, error."""
+"""The small values of a task that a database keeps as JSON text: metadata, usage, error, history."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,11 +6,12 @@ from typing import Final
 import msgspec
 
 from domain.inference import Usage
-from domain.task import TaskError
+from domain.task import AttemptRecord, TaskError
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_usage: Final = msgspec.json.Decoder(Usage).decode
 _decode_error: Final = msgspec.json.Decoder(TaskError).decode
+_decode_attempts: Final = msgspec.json.Decoder(tuple[AttemptRecord, ...]).decode
 
 metadata_from: Final = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -28,3 +29,8 @@ def usage_from(text: str | None) -> Usage | None:
 def error_from(text: str | None) -> TaskError | None:
     """What `json_text` was given."""
     return None if text is None else _decode_error(text)
+
+
+def attempts_from(text: str) -> tuple[AttemptRecord, ...]:
+    """The past attempts of a task; most have none."""
+    return () if text == "[]" else _decode_attempts(text)
