@@ -1,4 +1,4 @@
-"""The small values of a task that a database keeps as JSON text: metadata, usage, error, history."""
+"""Small values of a task that a database keeps as JSON text: metadata, usage, error, history."""
 
 from collections.abc import Mapping
 from typing import Final
