@@ -130,6 +130,17 @@ async def test_a_newer_schema_is_refused_and_left_alone(dsn: str) -> None:
 
 
 @on_event_loop
+async def test_without_migrating_an_empty_schema_is_refused_and_left_empty(dsn: str) -> None:
+    with pytest.raises(StoreUnusable, match="task-agent migrate"):
+        async with PostgresTaskStore(
+            PostgresOptions(dsn=dsn, migrate_on_start=False), SystemClock()
+        ):
+            pass
+    async with statements(dsn) as server:
+        assert await server.fetchval("SELECT to_regclass('task_schema')") is None
+
+
+@on_event_loop
 async def test_nodes_that_open_an_empty_database_at_once_all_find_the_schema(dsn: str) -> None:
     async def open_and_look() -> int:
         async with node(dsn) as store:
