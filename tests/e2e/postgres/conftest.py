@@ -38,6 +38,8 @@ class Fleet(NamedTuple):
 
     api: Any
     workers: list[Any]
+    database: Database
+    eventually: Callable[..., Any]
 
     @property
     def processes(self) -> list[Any]:
@@ -51,6 +53,16 @@ class Fleet(NamedTuple):
             process.until_ready()
         return self
 
+    def hold_on_each_worker(self, load: Any, seconds: float) -> None:
+        """Submit tasks of so many seconds until each worker runs one that it just began."""
+        held = set()
+
+        def each_runs_one() -> bool:
+            held.add(load.submit("held", seconds))
+            return all(held & self.database.held_by(worker).keys() for worker in self.workers)
+
+        self.eventually(each_runs_one, 20, "each worker runs a task")
+
 
 @pytest.fixture
 def database(new_schema: Callable[[], str]) -> Database:
@@ -59,14 +71,15 @@ def database(new_schema: Callable[[], str]) -> Database:
 
 
 @pytest.fixture
-def make_fleet(make_service: Callable[..., Any], database: Database) -> Callable[..., Fleet]:
+def make_fleet(
+    make_service: Callable[..., Any], database: Database, eventually: Callable[..., Any]
+) -> Callable[..., Fleet]:
     """Make an API and some workers on the test's database, and start them."""
 
     def make(workers: int, **settings: Any) -> Fleet:
         shared = {"store__backend": "postgres", "store__dsn": database.dsn} | settings
-        return Fleet(
-            make_service(command="serve --no-worker", **shared),
-            [make_service(command="worker", **shared) for _ in range(workers)],
-        ).start()
+        api = make_service(command="serve --no-worker", **shared)
+        others = [make_service(command="worker", **shared) for _ in range(workers)]
+        return Fleet(api, others, database, eventually).start()
 
     return make

@@ -26,7 +26,8 @@ def events_of(process):
 
 
 def test_a_worker_runs_what_an_api_of_its_own_accepts(make_fleet, eventually):
-    api, [worker] = make_fleet(workers=1)
+    fleet = make_fleet(workers=1)
+    api, [worker] = fleet.api, fleet.workers
     task = api.until_done(api.submit("hello", {}))
     assert (task["status"], task["attempt"]) == ("completed", 1)
     assert task["result"] == {"output": "Processed input: hello"}
@@ -45,9 +46,7 @@ def test_a_worker_answers_probes_on_its_port_and_nothing_else(make_worker):
     assert worker.post("hello", {}).status == 404
 
 
-def test_a_worker_that_stops_hands_back_what_runs_and_another_one_finishes_it(
-    make_fleet, database
-):
+def test_a_worker_that_stops_hands_back_what_runs_and_another_one_finishes_it(make_fleet, database):
     # With max_crashes 0, a task that was not handed back fails.
     fleet = make_fleet(workers=2, server__drain_seconds=DRAIN_SECONDS, worker__max_crashes=0)
     task_id = fleet.api.submit("unfinished", {"delay_seconds": 2})
