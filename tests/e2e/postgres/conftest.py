@@ -65,9 +65,14 @@ class Fleet(NamedTuple):
 
 
 @pytest.fixture
-def database(new_schema: Callable[[], str]) -> Database:
-    """An empty one, on the server that all tests share."""
-    return Database(new_schema())
+def dsn(new_schema: Callable[[], str]) -> str:
+    """Where the processes of a test meet: a schema of its own, on the server that tests share."""
+    return new_schema()
+
+
+@pytest.fixture
+def database(dsn: str) -> Database:
+    return Database(dsn)
 
 
 @pytest.fixture
