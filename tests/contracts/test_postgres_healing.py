@@ -289,7 +289,7 @@ async def test_submits_that_wait_behind_a_silent_one_give_up_and_are_not_sent_la
         answers = await asyncio.gather(
             first, store.submit([behind], NO_LIMITS), return_exceptions=True
         )
-        assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
+        assert "no answer for 0.2 seconds" in str(answers[1])
         link.mend()
         await healed(lambda: submitted(store))
         assert await store.get(behind.id, ANONYMOUS) is None
@@ -400,25 +400,43 @@ async def test_leases_are_renewed_while_slow_statements_hold_all_connections(
         await submitted(store)
 
 
+LOCK = "SELECT number FROM task WHERE id = $1 FOR UPDATE"
+
+
+@pytest.mark.parametrize("write", ["renew", "settle"])
+async def test_writes_of_workers_lock_older_tasks_first_so_that_none_waits_for_another(
+    dsn, statements, write
+):
+    async with store_at(dsn) as store, statements() as server, statements() as beside:
+        older, newer = await started(store), await started(store)
+        async with server.transaction():
+            await server.execute(LOCK, older.task_id)
+            if write == "renew":
+                writing: Any = store.renew([newer, older], LEASE)
+            else:
+                writing = store.settle([Completed(each, RESULT, None) for each in (newer, older)])
+            task = asyncio.create_task(writing)
+            await until(lambda: waits_for_a_lock(beside))
+            assert await beside.fetch(f"{LOCK} SKIP LOCKED", newer.task_id)
+        await task
+
+
+async def waits_for_a_lock(server: asyncpg.Connection) -> bool:
+    waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')"
+    return bool(await server.fetch(waiting))
+
+
 async def test_a_deadlock_with_somebody_else_is_tried_again(dsn, statements):
-    async with store_at(dsn) as store, statements() as server:
+    async with store_at(dsn) as store, statements() as server, statements() as beside:
         fences = [await started(store), await started(store)]
-        blocked = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-        blocked += " WHERE NOT granted AND datname = current_database()"
-
-        async def is_waiting() -> bool:
-            async with statements() as beside:
-                return bool(await beside.fetchval(blocked))
-
         async with server.transaction():
             await server.execute("SET LOCAL deadlock_timeout = '1h'")  # so it is not the victim
-            lock = "SELECT FROM task WHERE id = $1 FOR UPDATE"
-            await server.execute(lock, fences[1].task_id)
+            await server.execute(LOCK, fences[1].task_id)
             settling = asyncio.create_task(
                 store.settle([Completed(fence, RESULT, None) for fence in fences])
             )
-            await until(is_waiting)
-            await server.execute(lock, fences[0].task_id)
+            await until(lambda: waits_for_a_lock(beside))
+            await server.execute(LOCK, fences[0].task_id)
         assert await settling == [True, True]
 
 
@@ -429,13 +447,7 @@ async def test_a_serialization_failure_is_tried_again(dsn, statements):
         async with server.transaction():
             await server.execute("UPDATE task_count SET pending = pending")
             submitting = asyncio.create_task(submitted(store))
-
-            async def is_waiting() -> bool:
-                return bool(
-                    await server.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
-                )
-
-            await until(is_waiting)
+            await until(lambda: waits_for_a_lock(server))
         await submitting
         assert (await store.counts()).pending == 2
 
