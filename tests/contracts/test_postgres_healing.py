@@ -407,7 +407,12 @@ LOCK = "SELECT number FROM task WHERE id = $1 FOR UPDATE"
 async def test_writes_of_workers_lock_older_tasks_first_so_that_none_waits_for_another(
     dsn, statements, write
 ):
-    async with store_at(dsn) as store, statements() as server, statements() as beside:
+    planned_as_for_many_tasks = f"{dsn}&enable_hashjoin=off&enable_mergejoin=off&enable_seqscan=off"
+    async with (
+        store_at(planned_as_for_many_tasks) as store,
+        statements() as server,
+        statements() as beside,
+    ):
         older, newer = await started(store), await started(store)
         async with server.transaction():
             await server.execute(LOCK, older.task_id)
