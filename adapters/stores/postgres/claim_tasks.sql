@@ -1,5 +1,6 @@
 -- Takes what is due, for each executor as much as it has room for; what another worker is just
--- taking is passed over.
+-- taking is passed over. Rows are looked up by the numbers found, for how many those are is not
+-- known to the planner: with a join it would rather read all tasks.
 WITH due AS (
     SELECT taken.number
       FROM unnest($2::text[], $3::int[]) AS room (executor, free)
@@ -14,8 +15,7 @@ WITH due AS (
     UPDATE task
        SET status = 'running', attempt = attempt + 1, started_at = task_now(),
            worker = $1, lease_until = task_now() + $4::bigint
-      FROM due
-     WHERE task.number = due.number
+     WHERE number = ANY (ARRAY(SELECT number FROM due))
     RETURNING task.*
 ), counted AS (
     UPDATE task_count
@@ -25,4 +25,5 @@ WITH due AS (
 )
 SELECT claimed.*, NULL::bytea AS result, input, options
   FROM claimed JOIN task_payload USING (number)
+ WHERE task_payload.number = ANY (ARRAY(SELECT number FROM claimed))
  ORDER BY executor, rank, number

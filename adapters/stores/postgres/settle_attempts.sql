@@ -1,13 +1,16 @@
 -- Writes how attempts ended, where they are still the running ones. Rows are locked in one order,
--- so that two such statements cannot wait for each other.
+-- so that two such statements cannot wait for each other. They are found by their ids, and that
+-- one runs is asked in a way that the index of running tasks, with what it has of dead entries,
+-- is not read instead.
 WITH ended AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::bigint[],
                          $6::bytea[], $7::text[], $8::text[])
         AS outcome (id, attempt, status, failed, delay, result, usage, error)
 ), fenced AS (
     SELECT number, ended.*
-      FROM task JOIN ended ON task.id = ended.id AND task.attempt = ended.attempt
-     WHERE task.status = 'running'
+      FROM task JOIN ended
+        ON task.id = ended.id
+       AND task.attempt = CASE task.status WHEN 'running' THEN ended.attempt END
      ORDER BY number
        FOR UPDATE OF task
 ), settled AS (
