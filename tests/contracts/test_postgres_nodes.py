@@ -13,6 +13,7 @@ import pytest
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.postgres.opening import NEWEST
+from adapters.stores.postgres.store import SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnavailable, StoreUnusable
 from domain.ports import Completed
@@ -95,6 +96,22 @@ async def test_a_task_that_another_node_took_over_refuses_the_first_ones_result(
         task = await one.get(lost.task.id, ANONYMOUS)
         assert task is not None
         assert (task.status, task.attempt, task.result) == (TaskStatus.COMPLETED, 2, RESULT)
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@on_event_loop
+async def test_a_claim_reads_nothing_of_the_tasks_that_it_leaves_waiting(
+    dsn: str, plans: str
+) -> None:
+    """Also once the planner knows how many there are, as autovacuum will let it."""
+    async with node(dsn) as store, statements(dsn) as server:
+        await store.submit([new_task() for _ in range(20_000)], NO_LIMITS)
+        await server.execute("ANALYZE task, task_payload")
+        await server.execute(f"SET plan_cache_mode = {plans}")
+        claim = f"EXPLAIN {SQL['claim_tasks']}"
+        plan = [line for [line] in await server.fetch(claim, WORKER, ["echo"], [8], 30_000_000)]
+    read_whole = [line for line in plan if "Seq Scan" in line and "task_count" not in line]
+    assert read_whole == [], "\n".join(plan)
 
 
 @on_event_loop

@@ -14,9 +14,8 @@ WITH due AS (
     UPDATE task
        SET status = 'running', attempt = attempt + 1, started_at = task_now(),
            worker = $1, lease_until = task_now() + $4::bigint
-      FROM due
-     WHERE task.number = due.number
-    RETURNING task.*
+     WHERE number = ANY (ARRAY(SELECT number FROM due))
+    RETURNING *
 ), counted AS (
     UPDATE task_count
        SET pending = pending - (SELECT count(*) FROM claimed),
