@@ -12,6 +12,7 @@ import pytest
 
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
 from adapters.stores.postgres.store import SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
@@ -81,6 +82,30 @@ async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
             while not told.is_set():  # its connection for hints may still be on its way
                 await one.submit([new_task()], NO_LIMITS)
                 await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+
+
+@on_event_loop
+async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn: str) -> None:
+    made: list[asyncpg.Connection] = []
+    broken: list[object] = []
+    told = asyncio.Event()
+
+    async def connect() -> asyncpg.Connection:
+        made.append(await asyncpg.connect(dsn))
+        return made[-1]
+
+    def end_connection() -> None:
+        made[0].terminate()
+        told.set()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+    async with statements(dsn) as server, Hints(connect) as hints:
+        hints.on_work(end_connection)
+        async with asyncio.timeout(DEADLINE):
+            while not told.is_set():  # until it listens; two hints of one commit come together
+                await server.execute("NOTIFY task_work, 'first'; NOTIFY task_work, 'second'")
+                await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+    assert broken == []
 
 
 @on_event_loop
