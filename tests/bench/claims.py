@@ -38,6 +38,7 @@ def _in_postgres(label: str, *, full: bool) -> Contestant:
         with postgres.database() as dsn:
             options = PostgresOptions(dsn=dsn)
             with _claiming(label, PostgresTaskStore, options, *_amounts(bench, full)) as sample:
+                postgres.vacuum(dsn)
                 yield sample
 
     return contestant

@@ -57,6 +57,7 @@ def _workers(label: str, number: int) -> Contestant:
 def _by_workers(
     label: str, dsn: str, workers: Sequence[Server], number: int
 ) -> Mapping[str, float]:
+    postgres.vacuum(dsn)
     began = time.time_ns() // 1000
     workers_used = sum(worker.cpu_seconds() for worker in workers)
     server_used = postgres.cpu_seconds_of(dsn)
