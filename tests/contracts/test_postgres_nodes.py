@@ -14,7 +14,7 @@ from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
-from adapters.stores.postgres.store import SQL
+from adapters.stores.postgres.store import SESSION, SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnavailable, StoreUnusable
 from domain.ports import Completed
@@ -132,11 +132,26 @@ async def test_a_claim_reads_nothing_of_the_tasks_that_it_leaves_waiting(
     async with node(dsn) as store, statements(dsn) as server:
         await store.submit([new_task() for _ in range(20_000)], NO_LIMITS)
         await server.execute("ANALYZE task, task_payload")
-        await server.execute(f"SET plan_cache_mode = {plans}")
-        claim = f"EXPLAIN {SQL['claim_tasks']}"
-        plan = [line for [line] in await server.fetch(claim, WORKER, ["echo"], [8], 30_000_000)]
+        plan = await plan_of_a_claim(dsn, {"plan_cache_mode": plans})
     read_whole = [line for line in plan if "Seq Scan" in line and "task_count" not in line]
     assert read_whole == [], "\n".join(plan)
+
+
+@on_event_loop
+async def test_a_claim_is_not_compiled_however_much_the_planner_expects_of_it(dsn: str) -> None:
+    async with node(dsn):
+        plan = await plan_of_a_claim(dsn, {"jit_above_cost": "0"})
+    assert "JIT:" not in plan, "\n".join(plan)
+
+
+async def plan_of_a_claim(dsn: str, settings: dict[str, str]) -> list[str]:
+    """The lines of EXPLAIN, in a session of the store's own kind but for these settings."""
+    server = await asyncpg.connect(dsn, server_settings={**SESSION, **settings})
+    try:
+        explained = f"EXPLAIN {SQL['claim_tasks']}"
+        return [line for [line] in await server.fetch(explained, WORKER, ["echo"], [8], 30_000_000)]
+    finally:
+        await server.close()
 
 
 @on_event_loop
