@@ -9,7 +9,9 @@ import pytest
 
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
+from adapters.stores.postgres.store import SESSION, SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnusable
 from domain.ports import Completed
@@ -53,6 +55,29 @@ async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
                 await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
 
 
+async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn: str) -> None:
+    made: list[asyncpg.Connection] = []
+    broken: list[object] = []
+    told = asyncio.Event()
+
+    async def connect() -> asyncpg.Connection:
+        made.append(await asyncpg.connect(dsn))
+        return made[-1]
+
+    def end_connection() -> None:
+        made[0].terminate()
+        told.set()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+    async with statements(dsn) as server, Hints(connect) as hints:
+        hints.on_work(end_connection)
+        async with asyncio.timeout(DEADLINE):
+            while not told.is_set():  # until it listens; two hints of one commit come together
+                await server.execute("NOTIFY task_work, 'first'; NOTIFY task_work, 'second'")
+                await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+    assert broken == []
+
+
 async def test_a_task_that_another_node_took_over_refuses_the_first_ones_result(dsn: str) -> None:
     async with node(dsn) as one, node(dsn) as other:
         await one.submit([new_task()], NO_LIMITS)
@@ -65,6 +90,22 @@ async def test_a_task_that_another_node_took_over_refuses_the_first_ones_result(
         task = await one.get(lost.task.id, ANONYMOUS)
         assert task is not None
         assert (task.status, task.attempt, task.result) == (TaskStatus.COMPLETED, 2, RESULT)
+
+
+async def test_a_claim_is_not_compiled_however_much_the_planner_expects_of_it(dsn: str) -> None:
+    async with node(dsn):
+        plan = await plan_of_a_claim(dsn, {"jit_above_cost": "0"})
+    assert "JIT:" not in plan, "\n".join(plan)
+
+
+async def plan_of_a_claim(dsn: str, settings: dict[str, str]) -> list[str]:
+    """The lines of EXPLAIN, in a session of the store's own kind but for these settings."""
+    server = await asyncpg.connect(dsn, server_settings={**SESSION, **settings})
+    try:
+        explained = f"EXPLAIN {SQL['claim_tasks']}"
+        return [line for [line] in await server.fetch(explained, WORKER, ["echo"], [8], 30_000_000)]
+    finally:
+        await server.close()
 
 
 async def test_a_server_that_is_not_there_cannot_be_used() -> None:

@@ -16,7 +16,7 @@ WITH due AS (
        SET status = 'running', attempt = attempt + 1, started_at = task_now(),
            worker = $1, lease_until = task_now() + $4::bigint
      WHERE number = ANY (ARRAY(SELECT number FROM due))
-    RETURNING task.*
+    RETURNING *
 ), counted AS (
     UPDATE task_count
        SET pending = pending - (SELECT count(*) FROM claimed),

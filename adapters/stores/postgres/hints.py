@@ -30,6 +30,7 @@ class Hints:
         self._connect = connect
         self._listeners: list[Callable[[], None]] = []
         self._unsent = asyncio.Event()
+        self._server_pid = 0
 
     async def __aenter__(self) -> Self:
         self._carrying = asyncio.create_task(self._carry_always())
@@ -63,6 +64,7 @@ class Hints:
 
     async def _carry(self, connection: asyncpg.Connection) -> None:
         try:
+            self._server_pid = connection.get_server_pid()
             await connection.add_listener(_CHANNEL, self._heard)
             while True:
                 await self._next_round(connection)
@@ -80,8 +82,8 @@ class Hints:
         await connection.execute(f"NOTIFY {_CHANNEL}", timeout=_HEARTBEAT_SECONDS)
         await asyncio.sleep(_COALESCE_SECONDS)
 
-    def _heard(self, connection: Any, sender: int, *_: object) -> None:
-        if sender != connection.get_server_pid():
+    def _heard(self, _: object, sender: int, *__: object) -> None:
+        if sender != self._server_pid:  # not asked of the connection: it may have ended meanwhile
             self._tell()
 
     def _tell(self) -> None:
