@@ -1,6 +1,8 @@
 -- Takes what is due, for each executor as much as it has room for; what another worker is just
 -- taking is passed over. Tasks whose time came since the last look are brought into the order of
--- claims: those with the lowest ranks are taken at once, the others stand in turn from here on.
+-- claims: those with the lowest ranks are taken at once, the others stand in turn from here on. Rows
+-- are looked up by the numbers found, for how many those are is not known to the planner: with a
+-- join it would rather read all tasks.
 WITH room AS (
     SELECT * FROM unnest($2::text[], $3::int[]) AS room (executor, free)
 ), ripe AS (
@@ -34,16 +36,13 @@ WITH room AS (
     SELECT number FROM lined_up JOIN room USING (executor) WHERE place <= free
 ), brought_in AS (
     UPDATE task SET is_waiting = false
-      FROM ripe
-     WHERE task.number = ripe.number
-       AND NOT EXISTS (SELECT FROM due WHERE due.number = ripe.number)
+     WHERE number = ANY (ARRAY(SELECT number FROM ripe EXCEPT SELECT number FROM due))
 ), claimed AS (
     UPDATE task
        SET status = 'running', attempt = attempt + 1, started_at = task_now(), is_waiting = false,
            worker = $1, lease_until = task_now() + $4::bigint
-      FROM due
-     WHERE task.number = due.number
-    RETURNING task.*
+     WHERE number = ANY (ARRAY(SELECT number FROM due))
+    RETURNING *
 ), counted AS (
     UPDATE task_count
        SET pending = pending - (SELECT count(*) FROM claimed),
@@ -52,4 +51,5 @@ WITH room AS (
 )
 SELECT claimed.*, NULL::bytea AS result, input, options
   FROM claimed JOIN task_payload USING (number)
+ WHERE task_payload.number = ANY (ARRAY(SELECT number FROM claimed))
  ORDER BY executor, rank, number

@@ -2,9 +2,9 @@ WITH removed AS (
     DELETE FROM task WHERE id = $1 AND ($2::text IS NULL OR owner = $2)
     RETURNING number, status
 ), payload AS (
-    DELETE FROM task_payload WHERE number IN (SELECT number FROM removed)
+    DELETE FROM task_payload WHERE number = (SELECT number FROM removed)
 ), result AS (
-    DELETE FROM task_result WHERE number IN (SELECT number FROM removed)
+    DELETE FROM task_result WHERE number = (SELECT number FROM removed)
 ), counted AS (
     UPDATE task_count
        SET pending = pending - (SELECT count(*) FROM removed WHERE status = 'pending'),

@@ -40,6 +40,7 @@ class Hints(LocalFeed):
         self._letters: set[str] = set()
         self._ended: deque[str] = deque(maxlen=_MOST_UNSENT)
         self._may_send = asyncio.Event()
+        self._server_pid = 0
 
     async def __aenter__(self) -> Self:
         self._carrying = asyncio.create_task(self._carry_always())
@@ -85,6 +86,7 @@ class Hints(LocalFeed):
 
     async def _carry(self, connection: asyncpg.Connection) -> None:
         try:
+            self._server_pid = connection.get_server_pid()
             await connection.add_listener(_CHANNEL, self._heard)
             while True:
                 await self._next_round(connection)
@@ -110,8 +112,8 @@ class Hints(LocalFeed):
         for start in range(0, len(ended), _IDS_PER_NOTIFICATION):
             yield ",".join(ended[start : start + _IDS_PER_NOTIFICATION])
 
-    def _heard(self, connection: Any, sender: int, _channel: str, payload: str) -> None:
-        if sender == connection.get_server_pid():
+    def _heard(self, _connection: object, sender: int, _channel: str, payload: str) -> None:
+        if sender == self._server_pid:  # not asked of the connection: it may have ended meanwhile
             return
         if payload == _WORK:
             super().tell_work()

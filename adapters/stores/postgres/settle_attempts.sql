@@ -1,6 +1,7 @@
 -- Writes how attempts ended, where they are still the running ones. Rows are locked in one order,
--- so that two such statements cannot wait for each other. Where a cancel was requested, nothing else
--- counts any more.
+-- so that two such statements cannot wait for each other. They are found by their ids, and that
+-- one runs is asked in a way that the index of running tasks, with what it has of dead entries,
+-- is not read instead. Where a cancel was requested, nothing else counts any more.
 WITH ended AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::bigint[],
                          $6::bytea[], $7::text[], $8::text[], $9::text[], $10::text[])
@@ -8,8 +9,9 @@ WITH ended AS (
 ), fenced AS (
     SELECT number, ended.*,
            CASE WHEN cancel_requested_at IS NULL THEN ended.status ELSE 'cancelled' END AS becomes
-      FROM task JOIN ended ON task.id = ended.id
-     WHERE task.status = 'running' AND task.attempt = ended.attempt
+      FROM task JOIN ended
+        ON task.id = ended.id
+       AND task.attempt = CASE task.status WHEN 'running' THEN ended.attempt END
      ORDER BY number
        FOR UPDATE OF task
 ), settled AS (

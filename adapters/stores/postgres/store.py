@@ -69,7 +69,8 @@ ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _TRIES: Final = 3
 _CALLS_PER_STATEMENT: Final = 500
-_SESSION: Final = {
+SESSION: Final = {
+    "jit": "off",  # so a claim is not compiled anew each time, for a hundred times what it takes
     "statement_timeout": "8s",  # so a server that is slow, not gone, says so before we give it up
     "tcp_keepalives_idle": "30",  # so it frees the places of processes that vanished
 }
@@ -146,7 +147,7 @@ class PostgresTaskStore:
             self._options.dsn,
             timeout=_CONNECT_SECONDS,
             command_timeout=ANSWER_SECONDS,
-            server_settings=_SESSION,
+            server_settings=SESSION,
         )
 
     async def _fetch_of(
