@@ -1,0 +1,3 @@
+SELECT id, created_at, fingerprint
+FROM task
+WHERE owner = :owner AND idempotency_key = :key
