@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
-from adapters.stores.sqlite.tables import SQL
+from adapters.stores.sqlite.statements import SQL
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import (
     BUSY,

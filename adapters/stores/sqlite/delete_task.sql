@@ -1,1 +1,1 @@
-DELETE FROM task WHERE id = :id AND owner = coalesce(:owner, owner) RETURNING status
+DELETE FROM task WHERE id = :id RETURNING status

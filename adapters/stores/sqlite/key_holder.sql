@@ -1,3 +1,1 @@
-SELECT id, created_at, fingerprint
-FROM task
-WHERE owner = :owner AND idempotency_key = :key
+SELECT id, fingerprint FROM task WHERE owner = :owner AND idempotency_key = :key

@@ -4,23 +4,14 @@ FROM (
     SELECT * FROM (
         SELECT due_at, rank, number
         FROM task
-        WHERE
-            status = 'pending'
-            AND executor = :executor
-            AND is_waiting = 0
-            AND (deadline IS NULL OR deadline > :now)
+        WHERE status = 'pending' AND executor = :executor AND is_waiting = 0
         ORDER BY rank, number
         LIMIT 1
     )
     UNION ALL
     SELECT due_at, rank, number
     FROM task INDEXED BY task_waiting
-    WHERE
-        status = 'pending'
-        AND is_waiting = 1
-        AND due_at <= :now
-        AND executor = :executor
-        AND (deadline IS NULL OR deadline > :now)
+    WHERE status = 'pending' AND is_waiting = 1 AND due_at <= :now AND executor = :executor
 )
 ORDER BY rank, number
 LIMIT 1

@@ -6,7 +6,7 @@ FROM (
         model,
         1 AS pending,
         0 AS running,
-        iif(is_waiting = 0 OR due_at <= :now, due_at, NULL) AS due_at
+        iif(due_at <= :now, due_at, NULL) AS due_at
     FROM task INDEXED BY task_pending
     WHERE status = 'pending' AND owner = coalesce(:owner, owner)
     UNION ALL

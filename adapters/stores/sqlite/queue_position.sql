@@ -25,4 +25,4 @@ SELECT
         )
     )
 FROM task AS mine
-WHERE mine.id = :id AND mine.status = 'pending' AND (mine.is_waiting = 0 OR mine.due_at <= :now)
+WHERE mine.id = :id AND mine.status = 'pending' AND mine.due_at <= :now
