@@ -55,10 +55,11 @@ class _ShiftedStore:
         self._connection = connection
         self._one_at_a_time = asyncio.Lock()
         self._shown = 0
-        self.on_work = store.on_work
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._store, name)
+        method: Callable[..., Any] = getattr(self._store, name)
+        if name.startswith("on_"):
+            return method
 
         async def call(*arguments: Any, **options: Any) -> Any:
             async with self._one_at_a_time:

@@ -30,6 +30,9 @@ from domain.ports import (
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, TRANSITIONS, Move, NewTask, Task, TaskError, TaskStatus
 
+HOUR: Final = 3600.0
+PATIENCE: Final = 10.0
+"""Real seconds to wait for what should come at once."""
 LEASE: Final = 30.0
 DEADLINE_SECONDS: Final = 1_000.0
 RETRY_SECONDS: Final = 7.5
@@ -40,6 +43,19 @@ ERROR: Final = TaskError("upstream_rejected", "the backend said nö", retryable=
 BUSY: Final = TaskError("executor_unavailable", "no connection", retryable=True)
 KEEP_ALL: Final = RetentionPolicy(retention_seconds=0, max_tasks=0)
 NO_LIMITS: Final = SubmitLimits(max_pending=1_000_000, retention=KEEP_ALL)
+
+JSON_TEXTS: Final = {
+    "empty string": b'""',
+    "U+0000 in a string": b'"a\\u0000b"',
+    "U+0000 in a key": b'{"\\u0000":"\\u0000"}',
+    "unicode": '"这是一个测试输入 😀 é"'.encode(),
+    "escaped surrogates": b'"\\ud83d\\ude00"',
+    "white space": b'{ "a" :\t[ 1 , 2 ]\n}',
+    "same key twice": b'{"a":1,"a":2}',
+    "exact numbers": b"[1.50,-0.0,1e300,9007199254740993,-9223372036854775808]",
+    "depth 64": b"[" * 64 + b"]" * 64,
+    "a megabyte": b'"' + b"x" * 1_048_574 + b'"',
+}
 
 # --- a move of TRANSITIONS, as calls to a store, and as what the domain says of it ---------------
 
