@@ -1,12 +1,12 @@
-"""Small values of a task that a database keeps as JSON text: metadata, usage, error, history."""
+"""The small values of a task that a database keeps as JSON text."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 
 from domain.inference import Usage
-from domain.task import AttemptRecord, TaskError
+from domain.task import AttemptRecord, TaskError, TaskStatus
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_usage: Final = msgspec.json.Decoder(Usage).decode
@@ -16,7 +16,10 @@ _decode_attempts: Final = msgspec.json.Decoder(tuple[AttemptRecord, ...]).decode
 metadata_from: Final = msgspec.json.Decoder(dict[str, str]).decode
 
 
-def json_text(value: Usage | TaskError | Mapping[str, str] | None) -> str | None:
+Small = Usage | TaskError | Mapping[str, str] | Collection[AttemptRecord] | Collection[TaskStatus]
+
+
+def json_text(value: Small | None) -> str | None:
     """The value as JSON; None stays None."""
     return None if value is None else _encode(value).decode()
 
@@ -31,6 +34,6 @@ def error_from(text: str | None) -> TaskError | None:
     return None if text is None else _decode_error(text)
 
 
-def attempts_from(text: str) -> tuple[AttemptRecord, ...]:
-    """The past attempts of a task; most have none."""
-    return () if text == "[]" else _decode_attempts(text)
+def attempts_from(text: str | None) -> tuple[AttemptRecord, ...]:
+    """What `json_text` was given; None stands for no attempts."""
+    return () if text is None else _decode_attempts(text)

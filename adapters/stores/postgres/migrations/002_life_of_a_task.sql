@@ -8,7 +8,7 @@ ALTER TABLE task
     ADD COLUMN due_at              bigint, -- null in a row of before: as `rank` says
     ADD COLUMN is_waiting          boolean NOT NULL DEFAULT false, -- until a claim finds it due
     ADD COLUMN cancel_requested_at bigint,
-    ADD COLUMN past_attempts       jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN past_attempts       jsonb,
     ADD COLUMN idempotency_key     text,
     ADD COLUMN fingerprint         bytea;
 UPDATE task SET is_waiting = true, due_at = rank WHERE status = 'pending' AND rank > task_now();
@@ -25,7 +25,7 @@ CREATE UNIQUE INDEX task_idempotency ON task (owner, idempotency_key)
 -- forgotten beyond `MOST_PAST_ATTEMPTS`.
 CREATE FUNCTION task_history(past jsonb, number integer, executor text, started_at bigint,
                              outcome text, error_code text) RETURNS jsonb LANGUAGE sql STABLE
-    AS $$ SELECT CASE WHEN jsonb_array_length(past) < 50 THEN past ELSE past - 0 END
+    AS $$ SELECT CASE WHEN jsonb_array_length(past) < 50 THEN past ELSE coalesce(past - 0, '[]') END
               || jsonb_build_array(jsonb_build_object(
                      'number', number, 'executor', executor, 'started_at', started_at,
                      'ended_at', task_now(), 'outcome', outcome, 'error_code', error_code)) $$;
