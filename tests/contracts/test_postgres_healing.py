@@ -22,7 +22,7 @@ from domain.execution import Execution
 from domain.inference import Chunk, InferenceRequest, InferenceResult
 from domain.ports import Completed, Fence
 from domain.retry import RetryPolicy
-from domain.task import ANONYMOUS, Task
+from domain.task import ANONYMOUS, Task, TaskStatus
 from entrypoints.readiness import Readiness
 from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
 from entrypoints.worker.maintenance import Maintenance, MaintenanceOptions

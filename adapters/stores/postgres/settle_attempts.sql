@@ -8,7 +8,8 @@ WITH ended AS (
         AS outcome (id, attempt, status, failed, delay, result, usage, error, past, error_code)
 ), fenced AS (
     SELECT number, ended.*,
-           CASE WHEN cancel_requested_at IS NULL THEN ended.status ELSE 'cancelled' END AS becomes
+           CASE WHEN cancel_requested_at IS NULL THEN ended.status ELSE 'cancelled' END AS becomes,
+           CASE WHEN cancel_requested_at IS NULL THEN task_now() + ended.delay END AS due
       FROM task JOIN ended
         ON task.id = ended.id
        AND task.attempt = CASE task.status WHEN 'running' THEN ended.attempt END
@@ -18,9 +19,9 @@ WITH ended AS (
     UPDATE task
        SET status = becomes,
            failures = failures + CASE becomes WHEN 'cancelled' THEN 0 ELSE failed END,
-           due_at = coalesce(task_now() + delay, due_at),
-           rank = coalesce(task_now() + delay - coalesce(due_at, rank) + rank, rank),
-           is_waiting = becomes = 'pending' AND coalesce(delay, 0) > 0,
+           due_at = coalesce(due, due_at),
+           rank = coalesce(due - coalesce(due_at, rank) + rank, rank),
+           is_waiting = coalesce(due > task_now(), false),
            started_at = CASE WHEN becomes <> 'pending' THEN started_at END,
            completed_at = CASE WHEN becomes <> 'pending' THEN task_now() END,
            cancel_requested_at = CASE becomes WHEN 'cancelled'
