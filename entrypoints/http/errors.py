@@ -29,6 +29,7 @@ class Refusal(Struct, frozen=True):
     code: str
     detail: str
     retry_after: int | None = None
+    headers: tuple[Header, ...] = ()
 
 
 INVALID_JSON = Refusal(400, "invalid_json", "The body is not JSON.")
@@ -40,6 +41,12 @@ INVALID_REQUEST = Refusal(400, "invalid_request", "The request is not valid; see
 NOT_HTTP = Refusal(400, "invalid_request", "What came is not a request of HTTP/1.1.")
 HOST_NOT_ALLOWED = Refusal(
     400, "host_not_allowed", "The `Host` is none of this service's (`security.allowed_hosts`)."
+)
+UNAUTHORIZED = Refusal(
+    401,
+    "unauthorized",
+    "Send a key: `Authorization: Bearer …` or `X-API-Key: …` (`security.api_keys`).",
+    headers=((b"www-authenticate", b"Bearer"),),
 )
 ORIGIN_NOT_ALLOWED = Refusal(
     403, "origin_not_allowed", "Other sites may not call this (`security.allowed_origins`)."
@@ -57,6 +64,9 @@ UNSUPPORTED_MEDIA_TYPE = Refusal(
     415,
     "unsupported_media_type",
     "Send `Content-Type: application/json`, in UTF-8, without `Content-Encoding`.",
+)
+RATE_LIMITED = Refusal(
+    429, "rate_limited", "This key asks more often than it may (`requests_per_second`).", 1
 )
 QUEUE_FULL = Refusal(429, "queue_full", "Too many tasks are pending; try again later.", 5)
 INTERNAL_ERROR = Refusal(500, "internal_error", "Something failed that should not have.")
@@ -114,8 +124,9 @@ def problem(
         request_id=scope["state"]["request_id"],
         errors=list(_bounded(faults)),
     )
+    headers = [*headers, *refusal.headers]
     if refusal.retry_after is not None:
-        headers = [*headers, (b"retry-after", b"%d" % refusal.retry_after)]
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
     return Answer(refusal.status, _encode(document), headers, b"application/problem+json")
 
 

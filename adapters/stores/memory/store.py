@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.feed import LocalFeed
+from adapters.presence import Presence
 from adapters.stores.memory.owners import Owned, place
 from adapters.stores.memory.queues import SortedQueue
 from adapters.stores.memory.rows import Row
@@ -21,13 +22,9 @@ from domain.ports import (
     KEY_KEPT_SECONDS,
     PURGED_PER_SUBMIT,
     Accepted,
-    Cancelled,
     Claim,
     Clock,
-    Completed,
-    Failed,
     Fence,
-    HandedBack,
     Interruption,
     Mismatch,
     Outcome,
@@ -37,10 +34,10 @@ from domain.ports import (
     QueueView,
     Reclaimed,
     Replayed,
-    Retry,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
+    settled,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
@@ -55,13 +52,6 @@ class _Lease(Struct, frozen=True, gc=False):
     """Who holds a task, and until when (monotonic seconds)."""
 
     worker: str
-    until: float
-
-
-class _Presence(Struct, frozen=True):
-    """What a worker said that it runs, and until when that holds (monotonic seconds)."""
-
-    executors: frozenset[str]
     until: float
 
 
@@ -82,7 +72,7 @@ class MemoryTaskStore(LocalFeed):
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._deadlines = SortedQueue(lambda row: row.task.deadline or 0, lambda row: row.task.done)
         self._leases: dict[str, _Lease] = {}
-        self._presences: dict[str, _Presence] = {}
+        self._presence = Presence(clock.monotonic)
         self._by_completion = SortedQueue(lambda row: row.task.completed_at or 0, _is_removed)
         self._by_creation = SortedQueue(lambda row: row.created_at, _is_removed)
 
@@ -172,7 +162,7 @@ class MemoryTaskStore(LocalFeed):
         lines = [QueueLine(*kind, waiting[kind], running[kind]) for kind in waiting | running]
         due_since = [task.due_at for task in pending if task.due_at <= now]
         oldest = seconds_between(min(due_since), now) if due_since else None
-        return QueueView(lines, oldest, self._workers())
+        return QueueView(lines, oldest, self._presence.workers())
 
     async def backlog_seconds(self) -> float:
         """See `TaskStore.backlog_seconds`."""
@@ -248,8 +238,7 @@ class MemoryTaskStore(LocalFeed):
 
     async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
         """See `TaskQueue.announce`."""
-        until = self._clock.monotonic() + seconds
-        self._presences[worker] = _Presence(frozenset(executors), until)
+        self._presence.announce(worker, executors, seconds)
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
@@ -280,13 +269,6 @@ class MemoryTaskStore(LocalFeed):
 
     def _live(self, owner: str | None) -> Iterator[Row]:
         return chain.from_iterable(owned.live.values() for owned in self._owners(owner))
-
-    def _workers(self) -> Mapping[str, int]:
-        monotonic = self._clock.monotonic()
-        gone = [name for name, here in self._presences.items() if here.until < monotonic]
-        for name in gone:
-            del self._presences[name]
-        return Counter(chain.from_iterable(here.executors for here in self._presences.values()))
 
     def _interruption(self, fence: Fence) -> Interruption | None:
         row = self._running(fence)
@@ -363,7 +345,7 @@ class MemoryTaskStore(LocalFeed):
         row = self._running(outcome.fence)
         if row is None:
             return None
-        self._leave_worker(row, _settled(row.task, outcome, now), now)
+        self._leave_worker(row, settled(row.task, outcome, now), now)
         return row.task.status
 
     def _reclaim(self, task_id: str, now: int, max_crashes: int) -> Reclaimed:
@@ -432,20 +414,6 @@ class MemoryTaskStore(LocalFeed):
         key = row.task.owner, row.idempotency.key
         if self._of_key.get(key) is row:  # else an old one, used anew since
             del self._of_key[key]
-
-
-def _settled(task: Task, outcome: Outcome, now: int) -> Task:
-    match outcome:
-        case Completed():
-            return task.completed(now, outcome.result, outcome.usage)
-        case Failed():
-            return task.failed(now, outcome.error)
-        case Retry():
-            return task.retried(now, outcome.seconds, outcome.error)
-        case HandedBack():
-            return task.handed_back(now)
-        case Cancelled():
-            return task.cancelled(now)
 
 
 def _is_removed(row: Row) -> bool:
