@@ -256,7 +256,7 @@ def number(store: SqliteTaskStore, statement: str) -> int | None:
 async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Random) -> None:
     """Some steps at once, one of which fails."""
     clock.advance(roll.choice([0, 1, LEASE + 1]))
-    limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 4, max_tasks=40))
+    limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 9, max_tasks=90))
     claims = await store.claim(WORKER, {"echo": roll.randint(0, 8)}, LEASE)
     known = await store.find(TaskQuery(owner=ANONYMOUS))
     ways: list[Callable[[Fence], Outcome]] = [
@@ -271,8 +271,12 @@ async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Rando
         store.submit([some_task(roll) for _ in range(roll.randint(1, 9))], limits),
         store.settle([roll.choice(ways)(claim.fence) for claim in claims if roll.random() < 0.8]),
         store.submit([twice, twice], LIMITS),
-        *[store.request_cancel(one.task.id, ANONYMOUS) for one in known.found[::6]],
-        *[store.delete(one.task.id, ANONYMOUS) for one in known.found[::9]],
+        *[
+            store.request_cancel(one.task.id, ANONYMOUS)
+            for one in known.found
+            if roll.random() < 0.1
+        ],
+        *[store.delete(one.task.id, ANONYMOUS) for one in known.found if roll.random() < 0.02],
         store.expire(limit=2),
         store.reclaim(max_crashes=1, limit=3),
         store.purge(limits.retention, limit=2),
