@@ -10,8 +10,8 @@ import asyncio
 import itertools
 import re
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import takewhile
 from time import perf_counter
@@ -83,7 +83,7 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._under_way)
         self._under_way.add(exchange)
         try:
             await self._serve(exchange)
@@ -134,8 +134,11 @@ class Edge:
 class _Exchange:
     """One request and its answer, as they pass."""
 
-    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: HTTPScope, receive: Receive, send: Send, under_way: "_UnderWay"
+    ) -> None:
         self.started = perf_counter()
+        self.counts_from = self.started
         self.scope = scope
         self.headers = _by_name(scope["headers"])
         self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
@@ -145,8 +148,21 @@ class _Exchange:
         self.task = cast("asyncio.Task[None]", asyncio.current_task())
         self._receive = receive
         self._send = send
+        self._under_way = under_way
         scope["path"] = _path(scope)
-        scope["state"].update(request_id=self.request_id, headers=self.headers)
+        scope["state"].update(
+            request_id=self.request_id, headers=self.headers, unhurried=self.unhurried
+        )
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """What takes place in here may take its time; then the request has its whole time anew."""
+        self._under_way.remove(self)
+        try:
+            yield
+        finally:
+            self.counts_from = perf_counter()
+            self._under_way.add(self)
 
     def expire(self) -> None:
         """The time for this request is over; said twice, it changes nothing."""
@@ -193,7 +209,7 @@ class _UnderWay:
     """
 
     def __init__(self) -> None:
-        self._exchanges: dict[_Exchange, None] = {}  # the oldest first
+        self._exchanges: dict[_Exchange, None] = {}  # whose time runs longest first
         self._is_watched = False
 
     def add(self, exchange: _Exchange) -> None:
@@ -212,7 +228,7 @@ class _UnderWay:
 
     def _look(self) -> None:
         limit = perf_counter() - REQUEST_SECONDS
-        for exchange in takewhile(lambda one: one.started < limit, self._exchanges):
+        for exchange in takewhile(lambda one: one.counts_from < limit, self._exchanges):
             exchange.expire()
         self._is_watched = False
         if self._exchanges:

@@ -17,13 +17,20 @@ from msgspec import Struct
 
 from domain.errors import StorageFull, StoreUnavailable
 from entrypoints.http.answers import Answer, Header
-from entrypoints.http.schemas import Fault, Problem
+from entrypoints.http.schemas import (
+    IDEMPOTENCY_KEY,
+    LIST_CHOICES,
+    LIST_PARAMETERS,
+    Fault,
+    Problem,
+    TaskSubmission,
+)
 
 SHOWN_CHARACTERS: Final = 100
 
 
 class Refusal(Struct, frozen=True):
-    """One row of the error table. `retry_after` in seconds, never above 60."""
+    """One row of the error table. `retry_after` in seconds, 1 … 60; None where it has no use."""
 
     status: int
     code: str
@@ -41,6 +48,9 @@ NOT_HTTP = Refusal(400, "invalid_request", "What came is not a request of HTTP/1
 HOST_NOT_ALLOWED = Refusal(
     400, "host_not_allowed", "The `Host` is none of this service's (`security.allowed_hosts`)."
 )
+UNAUTHORIZED = Refusal(
+    401, "unauthorized", "Send a key: `Authorization: Bearer …`, or `X-API-Key`."
+)
 ORIGIN_NOT_ALLOWED = Refusal(
     403, "origin_not_allowed", "Other sites may not call this (`security.allowed_origins`)."
 )
@@ -48,6 +58,9 @@ TASK_NOT_FOUND = Refusal(404, "task_not_found", "There is no task with this id."
 NOT_FOUND = Refusal(404, "not_found", "There is nothing at this path.")
 METHOD_NOT_ALLOWED = Refusal(
     405, "method_not_allowed", "This path does not know this method; see `Allow`."
+)
+NOT_RETRYABLE = Refusal(
+    409, "not_retryable", "Only a task that failed or was cancelled is tried again."
 )
 BODY_INCOMPLETE = Refusal(408, "body_incomplete", "The body did not arrive in time.")
 BODY_TOO_LARGE = Refusal(
@@ -58,7 +71,11 @@ UNSUPPORTED_MEDIA_TYPE = Refusal(
     "unsupported_media_type",
     "Send `Content-Type: application/json`, in UTF-8, without `Content-Encoding`.",
 )
+IDEMPOTENCY_MISMATCH = Refusal(
+    422, "idempotency_mismatch", "This `Idempotency-Key` was used with another body."
+)
 QUEUE_FULL = Refusal(429, "queue_full", "Too many tasks are pending; try again later.", 5)
+RATE_LIMITED = Refusal(429, "rate_limited", "Too many requests of this caller.", 1)
 INTERNAL_ERROR = Refusal(500, "internal_error", "Something failed that should not have.")
 DRAINING = Refusal(503, "draining", "The service is stopping, and takes no new tasks.", 5)
 STORE_UNAVAILABLE = Refusal(503, "store_unavailable", "The store does not answer.", 5)
@@ -102,8 +119,9 @@ def problem(
     detail: str | None = None,
     faults: Iterable[Fault] = (),
     headers: Sequence[Header] = (),
+    retry_after: int | None = None,
 ) -> Answer:
-    """The answer that says no to the request of this scope."""
+    """The answer that says no to the request of this scope; `retry_after` is not the row's own."""
     document = Problem(
         type="about:blank",
         title=HTTPStatus(refusal.status).phrase,
@@ -115,7 +133,8 @@ def problem(
         errors=list(_bounded(faults)),
     )
     if refusal.retry_after is not None:
-        headers = [*headers, (b"retry-after", b"%d" % refusal.retry_after)]
+        seconds = retry_after or refusal.retry_after
+        headers = [*headers, (b"retry-after", b"%d" % seconds)]
     return Answer(refusal.status, _encode(document), headers, b"application/problem+json")
 
 
@@ -131,7 +150,10 @@ def _bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
 
 
 OUR_PATHS: Final = frozenset(
-    {"", "/input", "/options", "/options/model", "/timeout_seconds", "/max_attempts", "/metadata"}
+    {
+        *["", "/options/model", IDEMPOTENCY_KEY, *LIST_CHOICES, *LIST_PARAMETERS],
+        *[f"/{name}" for name in TaskSubmission.__struct_fields__],
+    }
 )
 """Paths that repeat nothing of what the client made up."""
 
