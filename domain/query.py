@@ -39,6 +39,17 @@ class TaskQuery(Struct, frozen=True, kw_only=True):
     with_result: bool = False
     with_input: bool = False
 
+    def matches(self, task: Task) -> bool:
+        """Whether this is one of the tasks asked for, on whichever page."""
+        return (
+            self.owner in (None, task.owner)
+            and (not self.statuses or task.status in self.statuses)
+            and self.executor in (None, task.executor)
+            and self.model in (None, task.model)
+            and (self.created_after is None or task.created_at > self.created_after)
+            and (self.created_before is None or task.created_at < self.created_before)
+        )
+
 
 class Found(Struct, frozen=True):
     """A task of a page. `task.result` and `input` (JSON text) are None where not asked for."""

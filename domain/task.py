@@ -162,6 +162,10 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         """Whether the task is in a terminal state."""
         return self.status in TERMINAL
 
+    def overdue(self, now: int) -> bool:
+        """Whether its deadline passed."""
+        return self.deadline is not None and self.deadline <= now
+
     @property
     def attempts(self) -> tuple[AttemptRecord, ...]:
         """Every attempt that is remembered, the latest last, also while it runs."""

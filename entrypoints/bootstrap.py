@@ -242,7 +242,9 @@ def _tasks(inference: InferenceSettings, store: Store, routes: Routes) -> TaskSe
         store,
         routes,
         SubmitLimits(inference.max_pending_tasks, _retention(inference)),
-        SubmitDefaults(inference.timeout_seconds, inference.max_attempts),
+        SubmitDefaults(
+            inference.timeout_seconds, inference.max_attempts, inference.priority_step_seconds
+        ),
         new_id=lambda: str(uuid7()),
     )
 
@@ -274,6 +276,6 @@ def _maintaining(settings: Settings) -> MaintenanceOptions:
     return MaintenanceOptions(
         retention=_retention(settings.inference),
         sweep_seconds=settings.retention.sweep_seconds,
-        reclaim_seconds=settings.worker.poll_seconds,
+        poll_seconds=settings.worker.poll_seconds,
         max_crashes=settings.worker.max_crashes,
     )

@@ -127,6 +127,18 @@ def settings(files: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Make a new API key for NAME, and show it once with what to put into a settings file."""
+    from entrypoints.http.access import new_key
+
+    text, entry = new_key(name)
+    click.echo(f"The key, which is shown only now:\n\n{text}\n")
+    click.echo("Its entry for a settings file:\n\nsecurity:\n  api_keys:")
+    click.echo(f"    - name: {_as_json(entry.name)}\n      sha256: {entry.sha256}")
+
+
+@main.command()
 @_settings_option
 def openapi(files: tuple[Path, ...]) -> None:
     """Print the OpenAPI document."""

@@ -17,14 +17,16 @@ class PortUnavailable(Exception):
 def listen(settings: Settings, sources: Sources) -> socket.socket:
     """A socket for the API, which listens where the settings say.
 
-    Raises `SettingsError` for an address that is not loopback, unless `security.allow_anonymous`,
-    and `PortUnavailable`.
+    Raises `SettingsError` for an address that is not loopback, unless there are API keys or
+    `security.allow_anonymous`, and `PortUnavailable`.
     """
-    server = settings.server
+    server, security = settings.server, settings.security
     family, address = _resolve(server, server.port, sources)
-    if not (ipaddress.ip_address(address[0]).is_loopback or settings.security.allow_anonymous):
+    is_open = not security.api_keys and not security.allow_anonymous
+    if is_open and not ipaddress.ip_address(address[0]).is_loopback:
         raise SettingsError(
             f"{_host(server, sources)}, which others can reach; allowed: a loopback address,"
+            " security.api_keys (`task-agent key NAME` makes one),"
             " or security.allow_anonymous: true"
         )
     return _bound(family, address)

@@ -58,10 +58,13 @@ def join(key: str, name: str) -> str:
 
 def source_of(key: str, sources: Sources) -> str:
     """Where the value of `key` came from; that of the nearest section above it, if it has none."""
-    key = key.lower()
+    key = _ITEM.sub("", key.lower())
     while key and key not in sources:
         key = key.rpartition(".")[0]
     return sources.get(key, "the defaults")
+
+
+_ITEM = re.compile(r"\[\d+\]")
 
 
 def unknown_key(key: str, known: Iterable[str], source: str) -> SettingsError:
@@ -95,7 +98,7 @@ def masked(key: str, value: object) -> object:
 
 
 _SECRET_KEY = re.compile(
-    r"key\b|password|secret|token\b|credential|authorization|\bheaders\.", re.IGNORECASE
+    r"key\b|sha256|password|secret|token\b|credential|authorization|\bheaders\.", re.IGNORECASE
 )
 _URL_PASSWORD = re.compile(r"(://[^/@:\s]*:)\S*@")
 _SHOWN_CHARACTERS = 100
@@ -112,6 +115,8 @@ def _value(value: Any, type_: Any, key: str, sources: Sources) -> Any:
     nested = _struct_in(type_)
     if nested is None:
         return _leaf(value, type_, key, sources)
+    if get_origin(type_) is list:
+        return _items(value, type_, nested, key, sources)
     if not isinstance(value, Mapping):
         raise _wrong(value, type_, key, sources)
     if get_origin(type_) is not dict:
@@ -124,9 +129,18 @@ def _value(value: Any, type_: Any, key: str, sources: Sources) -> Any:
     }
 
 
+def _items(
+    value: Any, type_: Any, nested: type[Struct], key: str, sources: Sources
+) -> list[Struct]:
+    items = _typed(value, type_)
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise _wrong(value, type_, key, sources)
+    return [convert(item, nested, f"{key}[{n}]", sources) for n, item in enumerate(items)]
+
+
 def _struct_in(type_: Any) -> type[Struct] | None:
-    """The Struct that `type_` is, or is a mapping of."""
-    inner = get_args(type_)[1] if get_origin(type_) is dict else type_
+    """The Struct that `type_` is, or is a mapping or a list of."""
+    inner = get_args(type_)[-1] if get_origin(type_) in (dict, list) else type_
     return inner if isinstance(inner, type) and issubclass(inner, Struct) else None
 
 
@@ -198,6 +212,8 @@ def _shown(key: str, value: Any, type_: Any) -> str:
 
 
 def _allowed(type_: Any) -> str:
+    if get_origin(type_) is list and (nested := _struct_in(type_)):
+        return f"a list of mappings with the keys {', '.join(nested.__struct_fields__)}"
     if _struct_in(type_) or get_origin(type_) is dict:
         return "a mapping of keys to values"
     return _worded(inspect.type_info(type_))

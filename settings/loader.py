@@ -277,3 +277,16 @@ def _check_together(settings: Settings, sources: Sources) -> None:
             f"{key} (from {source_of(key, sources)}) is {chosen!r};"
             f" allowed: {', '.join(sorted(settings.executors))} (the names under executors)"
         )
+    _check_keys_differ(settings, sources)
+
+
+def _check_keys_differ(settings: Settings, sources: Sources) -> None:
+    """Two keys of one name are one owner; but one key of two names would be nobody's."""
+    hashes = [each.sha256 for each in settings.security.api_keys]
+    for number, found in enumerate(hashes):
+        if found in hashes[:number]:
+            key = f"security.api_keys[{number}].sha256"
+            raise SettingsError(
+                f"{key} (from {source_of(key, sources)}) stands in this list before;"
+                " allowed: each key once"
+            )

@@ -38,6 +38,7 @@ class InferenceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_tasks_count: AtLeastZero = 100_000
     max_pending_tasks: AtLeastOne = 10_000
     max_attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    priority_step_seconds: Seconds = 60
     retry_base_seconds: Seconds = 1
     retry_max_seconds: Seconds = 60
     max_result_bytes: AtLeastOne = 8 * 1024 * 1024
@@ -88,9 +89,26 @@ def _echo_alone() -> dict[str, ExecutorSettings]:
     return {"echo": ExecutorSettings(kind="echo")}
 
 
-class SecuritySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may talk to the service. Empty lists: loopback names, and no foreign origin."""
+class ApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One key, as the SHA-256 of its text in hexadecimal: `task-agent key NAME` makes both.
 
+    `name` owns what is made with the key, and sees nothing else; an admin sees everything.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[!-~]*$")]  # visible ASCII
+    sha256: Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]*$")]
+    admin: bool = False
+    requests_per_second: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+
+
+class SecuritySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may talk to the service.
+
+    No keys: nobody is asked for one. No hosts: loopback names, or any where keys are asked for. No
+    origins: no foreign one.
+    """
+
+    api_keys: list[ApiKey] = []
     allow_anonymous: bool = False
     allowed_hosts: list[str] = []
     allowed_origins: list[str] = []

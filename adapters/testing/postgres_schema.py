@@ -47,21 +47,28 @@ async def store_in_schema(
 
 
 class _ShiftedStore:
-    """Sets the server's clock to the test's before each call."""
+    """Sets the server's clock to the test's before each call that finds it moved."""
 
     def __init__(self, store: Store, clock: FakeClock, connection: asyncpg.Connection) -> None:
         self._store = store
         self._clock = clock
         self._connection = connection
         self._one_at_a_time = asyncio.Lock()
-        self.on_work = store.on_work
+        self._shown = 0
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._store, name)
+        method: Callable[..., Any] = getattr(self._store, name)
+        if name.startswith("on_"):
+            return method
 
         async def call(*arguments: Any, **options: Any) -> Any:
             async with self._one_at_a_time:
-                await self._connection.execute("UPDATE test_clock SET now = $1", self._clock.now())
+                await self._show(self._clock.now())
             return await method(*arguments, **options)
 
         return call
+
+    async def _show(self, now: int) -> None:
+        if now != self._shown:
+            await self._connection.execute("UPDATE test_clock SET now = $1", now)
+            self._shown = now

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from adapters.testing.fakes import FakeClock
 from domain.inference import Usage
-from domain.instants import after
 from domain.ports import (
     Accepted,
+    Cancelled,
     Claim,
     Completed,
     Failed,
@@ -30,7 +30,12 @@ from domain.ports import (
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, TRANSITIONS, Move, NewTask, Task, TaskError, TaskStatus
 
+HOUR: Final = 3600.0
+PATIENCE: Final = 10.0
+"""Real seconds to wait for what should come at once."""
 LEASE: Final = 30.0
+DEADLINE_SECONDS: Final = 1_000.0
+RETRY_SECONDS: Final = 7.5
 WORKER: Final = "worker-1"
 RESULT: Final = b'{"output":"Processed input: hello"}'
 USAGE: Final = Usage(input_tokens=3, output_tokens=5, total_tokens=8)
@@ -39,28 +44,45 @@ BUSY: Final = TaskError("executor_unavailable", "no connection", retryable=True)
 KEEP_ALL: Final = RetentionPolicy(retention_seconds=0, max_tasks=0)
 NO_LIMITS: Final = SubmitLimits(max_pending=1_000_000, retention=KEEP_ALL)
 
+JSON_TEXTS: Final = {
+    "empty string": b'""',
+    "U+0000 in a string": b'"a\\u0000b"',
+    "U+0000 in a key": b'{"\\u0000":"\\u0000"}',
+    "unicode": '"这是一个测试输入 😀 é"'.encode(),
+    "escaped surrogates": b'"\\ud83d\\ude00"',
+    "white space": b'{ "a" :\t[ 1 , 2 ]\n}',
+    "same key twice": b'{"a":1,"a":2}',
+    "exact numbers": b"[1.50,-0.0,1e300,9007199254740993,-9223372036854775808]",
+    "depth 64": b"[" * 64 + b"]" * 64,
+    "a megabyte": b'"' + b"x" * 1_048_574 + b'"',
+}
+
 # --- a move of TRANSITIONS, as calls to a store, and as what the domain says of it ---------------
 
 OUTCOMES: Final[Mapping[Move, Callable[[Fence], Outcome]]] = {
     Move.COMPLETE: lambda fence: Completed(fence, RESULT, USAGE),
     Move.FAIL: lambda fence: Failed(fence, ERROR),
-    Move.RETRY: lambda fence: Retry(fence, BUSY, seconds=7.5),
+    Move.RETRY: lambda fence: Retry(fence, BUSY, RETRY_SECONDS),
     Move.HAND_BACK: HandedBack,
+    Move.CANCEL: Cancelled,
 }
 MAX_CRASHES: Final = {Move.LOSE_WORKER: 1, Move.GIVE_UP: 0}
 MOVED: Final[Mapping[Move, Callable[[Task, int], Task]]] = {
     Move.CLAIM: lambda task, now: task.claimed(now),
     Move.COMPLETE: lambda task, now: task.completed(now, RESULT, USAGE),
     Move.FAIL: lambda task, now: task.failed(now, ERROR),
-    Move.RETRY: lambda task, now: task.retried(after(now, 7.5)),
-    Move.HAND_BACK: lambda task, _: task.handed_back(),
+    Move.RETRY: lambda task, now: task.retried(now, RETRY_SECONDS, BUSY),
+    Move.HAND_BACK: lambda task, now: task.handed_back(now),
     Move.LOSE_WORKER: lambda task, now: task.worker_vanished(now, MAX_CRASHES[Move.LOSE_WORKER]),
     Move.GIVE_UP: lambda task, now: task.worker_vanished(now, MAX_CRASHES[Move.GIVE_UP]),
+    Move.CANCEL: lambda task, now: task.cancelled(now),
+    Move.EXPIRE: lambda task, now: task.expired(now),
 }
 WAY_TO: Final = {
     TaskStatus.PENDING: Move.HAND_BACK,
     TaskStatus.COMPLETED: Move.COMPLETE,
     TaskStatus.FAILED: Move.FAIL,
+    TaskStatus.CANCELLED: Move.CANCEL,
 }
 REACHABLE: Final = sorted({TaskStatus.PENDING, *TRANSITIONS.values()})
 
@@ -155,10 +177,10 @@ class Case:
         await self.store.settle([Completed(claim.fence, RESULT, USAGE) for claim in claims])
         return [await self.task(claim.task.id) for claim in claims]
 
-    async def settle(self, outcome: Outcome) -> bool:
+    async def settle(self, outcome: Outcome) -> TaskStatus | None:
         """Settle one attempt."""
-        [written] = await self.store.settle([outcome])
-        return written
+        [status] = await self.store.settle([outcome])
+        return status
 
     async def lose(self, max_crashes: int = 1_000) -> list[Reclaimed]:
         """Let every lease run out, and reclaim."""
@@ -172,16 +194,26 @@ class Case:
         return found
 
     async def in_status(self, status: TaskStatus) -> tuple[Task, Fence]:
-        """A task in this status, with the fence of its first and latest attempt."""
-        [claim] = await self.start()
+        """A task with a deadline in this status, and the fence of its first and latest attempt."""
+        [claim] = await self.start(new_task(deadline_seconds=DEADLINE_SECONDS))
         if status is not TaskStatus.RUNNING:
             await self.settle(OUTCOMES[WAY_TO[status]](claim.fence))
         return await self.task(claim.task.id), claim.fence
 
     async def move(self, move: Move, fence: Fence) -> bool:
         """Try this move on the task of the fence; whether the store says that it took effect."""
-        if move in OUTCOMES:
-            return await self.settle(OUTCOMES[move](fence))
+        if move in OUTCOMES and await self.settle(OUTCOMES[move](fence)) is not None:
+            return True
+        if move is Move.CANCEL:
+            return await self.cancel(fence.task_id)
+        if move is Move.EXPIRE:
+            self.clock.advance(DEADLINE_SECONDS)
+            return bool(await self.store.expire(limit=1_000))
         if move in MAX_CRASHES:
             return bool(await self.lose(MAX_CRASHES[move]))
-        return bool(await self.claim())
+        return move is Move.CLAIM and bool(await self.claim())
+
+    async def cancel(self, task_id: str) -> bool:
+        """Request that this task be cancelled; whether that changed it."""
+        before = await self.task(task_id)
+        return await self.store.request_cancel(task_id, ANONYMOUS) != before

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import takewhile
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final, cast
 from urllib.parse import unquote
 
@@ -31,6 +31,7 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
+from entrypoints.http.access import Access
 from entrypoints.http.errors import (
     BODY_INCOMPLETE,
     FIRST_ERROR_STATUS,
@@ -72,6 +73,8 @@ class Edge:
 
     def __init__(self, app: ASGIApp, security: SecuritySettings) -> None:
         self._app = app
+        self._access = Access(security.api_keys, monotonic)
+        self._takes_any_host = bool(security.api_keys) and not security.allowed_hosts
         self._hosts = frozenset(name.lower() for name in security.allowed_hosts or _LOOPBACK)
         self._origins = frozenset(origin.lower() for origin in security.allowed_origins)
         self._log = structlog.get_logger().bind()
@@ -112,6 +115,16 @@ class Edge:
             await problem(late, scope, headers=close)(scope, exchange.receive, exchange.send)
 
     def _refusal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Refusal | None:
+        foreign = self._foreign(scope, headers)
+        if foreign is not None or _is_preflight(scope, headers):
+            return foreign
+        caller = self._access.caller(scope["path"], headers)
+        if isinstance(caller, Refusal):
+            return caller
+        scope["state"]["caller"] = caller
+        return None
+
+    def _foreign(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Refusal | None:
         host = headers.get(b"host", b"")
         if not self._host_allowed(host[:256]):
             if scope["path"] not in _ANY_HOST:
@@ -128,7 +141,7 @@ class Edge:
 
     def _is_known(self, host: bytes) -> bool:
         match = _HOST.fullmatch(host.decode("latin-1").lower())
-        return match is not None and match[1] in self._hosts
+        return match is not None and (self._takes_any_host or match[1] in self._hosts)
 
 
 class _Exchange:
@@ -233,6 +246,11 @@ class _UnderWay:
         self._is_watched = False
         if self._exchanges:
             self._look_again()
+
+
+def _is_preflight(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser asks what it may send: it never sends a key with that (Fetch standard)."""
+    return scope["method"] == "OPTIONS" and b"access-control-request-method" in headers
 
 
 def _by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -36,6 +36,7 @@ class Refusal(Struct, frozen=True):
     code: str
     detail: str
     retry_after: int | None = None
+    headers: tuple[Header, ...] = ()
 
 
 INVALID_JSON = Refusal(400, "invalid_json", "The body is not JSON.")
@@ -49,7 +50,10 @@ HOST_NOT_ALLOWED = Refusal(
     400, "host_not_allowed", "The `Host` is none of this service's (`security.allowed_hosts`)."
 )
 UNAUTHORIZED = Refusal(
-    401, "unauthorized", "Send a key: `Authorization: Bearer …`, or `X-API-Key`."
+    401,
+    "unauthorized",
+    "Send a key: `Authorization: Bearer …` or `X-API-Key: …` (`security.api_keys`).",
+    headers=((b"www-authenticate", b"Bearer"),),
 )
 ORIGIN_NOT_ALLOWED = Refusal(
     403, "origin_not_allowed", "Other sites may not call this (`security.allowed_origins`)."
@@ -74,8 +78,10 @@ UNSUPPORTED_MEDIA_TYPE = Refusal(
 IDEMPOTENCY_MISMATCH = Refusal(
     422, "idempotency_mismatch", "This `Idempotency-Key` was used with another body."
 )
+RATE_LIMITED = Refusal(
+    429, "rate_limited", "This key asks more often than it may (`requests_per_second`).", 1
+)
 QUEUE_FULL = Refusal(429, "queue_full", "Too many tasks are pending; try again later.", 5)
-RATE_LIMITED = Refusal(429, "rate_limited", "Too many requests of this caller.", 1)
 INTERNAL_ERROR = Refusal(500, "internal_error", "Something failed that should not have.")
 DRAINING = Refusal(503, "draining", "The service is stopping, and takes no new tasks.", 5)
 STORE_UNAVAILABLE = Refusal(503, "store_unavailable", "The store does not answer.", 5)
@@ -132,9 +138,10 @@ def problem(
         request_id=scope["state"]["request_id"],
         errors=list(_bounded(faults)),
     )
+    headers = [*headers, *refusal.headers]
     if refusal.retry_after is not None:
         seconds = retry_after or refusal.retry_after
-        headers = [*headers, (b"retry-after", b"%d" % seconds)]
+        headers.append((b"retry-after", b"%d" % seconds))
     return Answer(refusal.status, _encode(document), headers, b"application/problem+json")
 
 

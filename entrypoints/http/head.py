@@ -6,12 +6,10 @@ from typing import Final, cast
 from litestar.types import Scope
 
 from domain.service import Caller
-from domain.task import ANONYMOUS
 from entrypoints.http.errors import INVALID_REQUEST, Refused
 from entrypoints.http.schemas import IDEMPOTENCY_KEY, Fault
 
 LONGEST_WAIT_SECONDS: Final = 60
-_ANYBODY: Final = Caller(ANONYMOUS)
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
 # A quoted text that never ends is taken to reach to the end.
 _QUOTED: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)')
@@ -20,7 +18,7 @@ _TAG: Final = re.compile(rb'"[^"]*"')
 
 def caller_of(scope: Scope) -> Caller:
     """Who asks, as the edge found out."""
-    return cast("Caller", scope["state"].get("caller", _ANYBODY))
+    return cast("Caller", scope["state"]["caller"])
 
 
 def idempotency_key(scope: Scope) -> str | None:

@@ -1,20 +1,24 @@
 """Claims tasks, runs them, keeps their leases, and writes how they ended.
 
-Four loops share the attempts of this process:
+Six loops share the attempts of this process:
 
-    claim   offers the free slots to the store, and starts what it gives
-    watch   stops attempts that take too long, or whose lease is no longer sure
-    renew   extends all leases in one call, every third of a lease
-    settle  writes the outcomes that came together in one call
+    claim      offers the free slots to the store, and starts what it gives
+    watch      stops attempts that take too long, or whose lease is no longer sure
+    renew      extends all leases in one call, every third of a lease
+    interrupt  stops what clients cancelled or deleted: told by a hint, or found by asking
+    settle     writes the outcomes that came together in one call
+    announce   tells now and then that this worker is there
 
 An attempt is an asyncio task of its own; one that waits in the store costs nothing here. A lease is
 trusted until `claim started + lease - margin`, counted from before the call, for the store may have
 counted from any moment of it. An attempt is stopped by cancelling it, never by cancelling a write:
 outcomes are written by the settle loop, which nobody cancels before the drain is over.
 
-A slot stays taken until the executor let go. Outcomes go first: nothing is claimed while one waits
-to be written, so a store that fails is given no more work, and what is free here is free there. The
-fence, not the lease, makes a late write harmless; so an outcome is offered until the store answers.
+An attempt whose cancellation was asked for ends when its executor let go, or after a grace of five
+seconds. A slot stays taken until the executor let go. Outcomes go first: nothing is claimed while
+one waits to be written, so a store that fails is given no more work, and what is free here is free
+there. The fence, not the lease, makes a late write harmless; so an outcome is offered until the
+store answers.
 """
 
 import asyncio
@@ -31,23 +35,28 @@ from msgspec import Struct
 from domain.errors import StoreUnavailable
 from domain.execution import Execution
 from domain.ports import (
+    Cancelled,
     Claim,
     Clock,
     Completed,
     Failed,
     Fence,
     HandedBack,
+    Interruption,
     Outcome,
     Retry,
     Store,
 )
-from domain.task import TaskError
+from domain.task import TaskError, TaskStatus
 from entrypoints.readiness import Readiness
 from entrypoints.worker.loop import LONGEST_WAIT_SECONDS, repeat, wait_for_wake
 from entrypoints.worker.slots import Slots
 
 _WATCH_EVERY_SECONDS = 0.05
 _LEASE_MARGIN = 0.1  # of the lease: room to stop an attempt before somebody else starts the next
+_CANCEL_GRACE_SECONDS = 5.0
+_ANNOUNCE_EVERY_SECONDS = 5.0
+_ANNOUNCED_FOR_SECONDS = 15.0
 _LET_GO_SECONDS = 0.5
 _LAST_WRITES_SECONDS = 0.7
 _LAST_WRITES_POLL_SECONDS = 0.01
@@ -67,7 +76,10 @@ class DispatcherOptions(Struct, frozen=True, kw_only=True):
 
 
 class Attempt(Struct, kw_only=True, eq=False):
-    """An attempt that this process started. All instants are monotonic seconds."""
+    """An attempt that this process started. All instants are monotonic seconds.
+
+    `grace_ends` is None unless its cancellation was asked for.
+    """
 
     claim: Claim
     fence: Fence
@@ -75,6 +87,7 @@ class Attempt(Struct, kw_only=True, eq=False):
     times_out: float
     trusted_until: float
     task: asyncio.Task[Outcome]
+    grace_ends: float | None = None
     is_decided: bool = False
 
 
@@ -107,21 +120,29 @@ class Dispatcher:
         self._renew_at = clock.monotonic()
         self._may_claim = asyncio.Event()
         self._may_settle = asyncio.Event()
+        self._may_interrupt = asyncio.Event()
+        self._cancels_heard = 0
         self._is_claiming = False
         self._is_draining = False
         self.claimed_once = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled. `drain` comes before that, or the attempts are lost."""
-        end_hints = self._store.on_work(self._look_everywhere)
+        end_hints = [
+            self._store.on_work(self._look_everywhere),
+            self._store.on_cancel(self._hear_of_cancels),
+        ]
         try:
             async with asyncio.TaskGroup() as loops:
                 loops.create_task(repeat("claim", self._claim, self._readiness))
                 loops.create_task(repeat("watch", self._watch, self._readiness))
                 loops.create_task(repeat("renew", self._renew, self._readiness))
+                loops.create_task(repeat("interrupt", self._interrupt, self._readiness))
                 loops.create_task(repeat("settle", self._settle, self._readiness))
+                loops.create_task(repeat("announce", self._announce, self._readiness))
         finally:
-            end_hints()
+            for end in end_hints:
+                end()
 
     async def drain(self, seconds: float) -> None:
         """Claim nothing more, let attempts end within this time, and hand back the others.
@@ -164,6 +185,7 @@ class Dispatcher:
 
     async def _claim_into(self, room: Mapping[str, int], started: float) -> None:
         self._hungry -= room.keys()  # before the call: a hint that comes during it must count
+        cancels_heard = self._cancels_heard
         self._is_claiming = True
         try:
             claims = await self._store.claim(
@@ -178,6 +200,8 @@ class Dispatcher:
             self._begin(claim, started)
         given = Counter(claim.task.executor for claim in claims)
         self._hungry.update(name for name, share in room.items() if given[name] == share)
+        if self._cancels_heard > cancels_heard:  # perhaps of a task that was not known here yet
+            self._may_interrupt.set()
         self.claimed_once.set()
 
     def _begin(self, claim: Claim, claim_started: float) -> None:
@@ -188,7 +212,7 @@ class Dispatcher:
             claim=claim,
             fence=claim.fence,
             started=now,
-            times_out=now + task.timeout_seconds,
+            times_out=now + self._execution.seconds_for(claim),
             trusted_until=claim_started + self._trusted_seconds,
             task=asyncio.create_task(self._execution.run(claim), context=context),
         )
@@ -211,6 +235,8 @@ class Dispatcher:
         self._may_claim.set()  # after the outcome: both may share the store's next step
 
     def _outcome_of(self, attempt: Attempt, task: asyncio.Task[Outcome]) -> Outcome:
+        if attempt.grace_ends is not None:
+            return Cancelled(attempt.fence)
         if self._clock.monotonic() >= attempt.times_out:
             return self._execution.timed_out(attempt.claim)
         broken = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -245,16 +271,48 @@ class Dispatcher:
             del self._held[attempt.fence]
             log.warning("lease_lost", task_id=attempt.fence.task_id, attempt=attempt.fence.attempt)
 
-    # --- watch and renew ---------------------------------------------------------------------
+    def _cancel(self, attempt: Attempt) -> None:
+        """Ask the executor to let go, once; the attempt is cancelled when it did."""
+        if self._is_open(attempt) and attempt.grace_ends is None:
+            attempt.grace_ends = self._clock.monotonic() + _CANCEL_GRACE_SECONDS
+            attempt.task.cancel()
+
+    # --- watch, interrupt and renew ----------------------------------------------------------
 
     async def _watch(self) -> float:
         now = self._clock.monotonic()
         for attempt in list(self._held.values()):
-            if now >= attempt.trusted_until:
-                self._lose(attempt)
-            elif now >= attempt.times_out:
-                self._stop(attempt, self._execution.timed_out(attempt.claim))
+            self._watch_over(attempt, now)
         return _WATCH_EVERY_SECONDS
+
+    def _watch_over(self, attempt: Attempt, now: float) -> None:
+        if now >= attempt.trusted_until:
+            self._lose(attempt)
+        elif attempt.grace_ends is not None:
+            if now >= attempt.grace_ends and self._is_open(attempt):
+                self._conclude(attempt, Cancelled(attempt.fence))
+        elif now >= attempt.times_out:
+            self._stop(attempt, self._execution.timed_out(attempt.claim))
+
+    def _hear_of_cancels(self) -> None:
+        self._cancels_heard += 1
+        self._may_interrupt.set()
+
+    async def _interrupt(self) -> float:
+        await wait_for_wake(self._may_interrupt, self._options.poll_seconds)
+        if not self._held:
+            return 0.0
+        for fence, reason in (await self._store.interruptions(list(self._held))).items():
+            attempt = self._held.get(fence)
+            if attempt is not None:
+                self._lose(attempt) if reason is Interruption.LOST else self._cancel(attempt)
+        return 0.0
+
+    async def _announce(self) -> float:
+        await self._store.announce(
+            self._options.worker, self._options.executor_limits, _ANNOUNCED_FOR_SECONDS
+        )
+        return _ANNOUNCE_EVERY_SECONDS
 
     async def _renew(self) -> float:
         started = self._clock.monotonic()
@@ -299,15 +357,15 @@ class Dispatcher:
 
     async def _write(self, batch: Mapping[Attempt, Outcome]) -> None:
         try:
-            effects = await self._store.settle(list(batch.values()))
+            statuses = await self._store.settle(list(batch.values()))
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one that the store cannot take must not hold up the others
             await self._write_apart(batch, error)
             return
-        for (attempt, outcome), took_effect in zip(batch.items(), effects, strict=True):
+        for (attempt, outcome), status in zip(batch.items(), statuses, strict=True):
             self._held.pop(attempt.fence, None)
-            self._report(attempt, outcome, took_effect)
+            self._report(attempt, outcome, status)
 
     async def _write_apart(self, batch: Mapping[Attempt, Outcome], error: Exception) -> None:
         if len(batch) > 1:
@@ -321,7 +379,7 @@ class Dispatcher:
         else:
             del self._held[attempt.fence]  # nothing smaller is left to write
 
-    def _report(self, attempt: Attempt, outcome: Outcome, took_effect: bool) -> None:
+    def _report(self, attempt: Attempt, outcome: Outcome, status: TaskStatus | None) -> None:
         facts: dict[str, Any] = {
             "task_id": attempt.fence.task_id,
             "attempt": attempt.fence.attempt,
@@ -329,8 +387,10 @@ class Dispatcher:
             "seconds": round(self._clock.monotonic() - attempt.started, 6),
         }
         match outcome:
-            case _ if not took_effect:
+            case _ if status is None:
                 log.warning("late_result_refused", **facts)
+            case _ if status is TaskStatus.CANCELLED:
+                log.info("task_cancelled", **facts)
             case Completed():
                 log.info("task_completed", **facts)
             case Retry(error=error, seconds=seconds):

@@ -1,6 +1,6 @@
-"""What keeps a store in order beside the work: vanished workers, old tasks, and whether it answers.
+"""What keeps a store in order beside the work: vanished workers, deadlines, old tasks, its health.
 
-Three loops that know nothing of each other, so that one which fails holds up no other.
+Four loops that know nothing of each other, so that one which fails holds up no other.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ class MaintenanceOptions(Struct, frozen=True, kw_only=True):
 
     retention: RetentionPolicy
     sweep_seconds: float
-    reclaim_seconds: float
+    poll_seconds: float
     max_crashes: int
 
 
 class Maintenance:
-    """Reclaims, sweeps and probes until cancelled; the first time at once."""
+    """Reclaims, expires, sweeps and probes until cancelled; the first time at once."""
 
     def __init__(self, store: Store, options: MaintenanceOptions, readiness: Readiness) -> None:
         self._store = store
@@ -42,9 +42,10 @@ class Maintenance:
         self._readiness = readiness
 
     async def run(self) -> None:
-        """Keep the three loops going."""
+        """Keep the four loops going."""
         async with asyncio.TaskGroup() as loops:
             loops.create_task(repeat("reclaim", self._reclaim, self._readiness))
+            loops.create_task(repeat("expire", self._expire, self._readiness))
             loops.create_task(repeat("sweep", self._sweep, self._readiness))
             loops.create_task(repeat("probe", self._probe, self._readiness))
 
@@ -52,7 +53,13 @@ class Maintenance:
         reclaimed = await self._store.reclaim(self._options.max_crashes, BATCH)
         for lost in reclaimed:
             _report(lost)
-        return 0.0 if len(reclaimed) == BATCH else self._options.reclaim_seconds
+        return 0.0 if len(reclaimed) == BATCH else self._options.poll_seconds
+
+    async def _expire(self) -> float:
+        expired = await self._store.expire(BATCH)
+        if expired:
+            log.info("deadlines_passed", count=expired)
+        return 0.0 if expired == BATCH else self._options.poll_seconds
 
     async def _sweep(self) -> float:
         removed = await self._store.purge(self._options.retention, BATCH)

@@ -1,36 +1,59 @@
-"""What the contracts need around them.
+"""The stores that we ship: a test that asks for a `kind` runs on each of them."""
 
-A failed assertion of a shipped contract shows its values, as those in this folder do; and there is
-a database to test in, where a PostgreSQL answers.
-"""
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import NamedTuple
 
-import asyncio
-import uuid
-from collections.abc import Iterator
-
-import asyncpg
 import pytest
 
-pytest.register_assert_rewrite("adapters.testing")
-
-SERVER = "postgresql://postgres@127.0.0.1:5432"
-
-
-@pytest.fixture(scope="session")
-def postgres_database() -> Iterator[str]:
-    """The DSN of a database that is made for this run, and dropped after it."""
-    name = f"task_agent_{uuid.uuid4().hex}"
-    try:
-        asyncio.run(execute(f"CREATE DATABASE {name}"))
-    except (OSError, asyncpg.PostgresError) as error:
-        pytest.skip(f"no PostgreSQL answers on 127.0.0.1:5432 ({type(error).__name__})")
-    yield f"{SERVER}/{name}"
-    asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
+from adapters.stores.memory import MemoryOptions, MemoryTaskStore
+from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
+from adapters.testing.fakes import FakeClock
+from adapters.testing.postgres_schema import store_in_schema
+from adapters.testing.store_case import OpenStore
+from domain.ports import Store
 
 
-async def execute(statement: str) -> None:
-    connection = await asyncpg.connect(f"{SERVER}/postgres", timeout=5)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+class StoreKind(NamedTuple):
+    """How a store is opened, and what becomes of it when its process ends."""
+
+    open_store: OpenStore
+    is_durable: bool
+    is_shared: bool
+
+
+@pytest.fixture
+def memory() -> StoreKind:
+    def open_store(_: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
+        return MemoryTaskStore(MemoryOptions(), clock)
+
+    return StoreKind(open_store, is_durable=False, is_shared=False)
+
+
+@pytest.fixture
+def sqlite() -> StoreKind:
+    def open_store(place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
+        path = str(place / "tasks.db")
+        options = SqliteOptions(path=path, durability="normal", min_free_bytes=0)
+        return SqliteTaskStore(options, clock)
+
+    return StoreKind(open_store, is_durable=True, is_shared=False)
+
+
+@pytest.fixture
+def postgres(postgres_database: str) -> StoreKind:
+    def open_store(place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
+        def open_there(dsn: str) -> AbstractAsyncContextManager[Store]:
+            return PostgresTaskStore(PostgresOptions(dsn=dsn, pool_size=4), clock)
+
+        return store_in_schema(open_there, postgres_database, place, clock)
+
+    return StoreKind(open_store, is_durable=True, is_shared=True)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> StoreKind:
+    """Each store in turn."""
+    kind: StoreKind = request.getfixturevalue(request.param)
+    return kind

@@ -6,17 +6,13 @@ fails before it did anything, fails after its commit, or is the last thing that 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from adapters.stores.memory import MemoryOptions, MemoryTaskStore
-from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
-from adapters.testing.fakes import FakeClock
-from adapters.testing.store_case import BUSY, ERROR, KEEP_ALL, NO_LIMITS, Case, OpenStore, new_task
+from adapters.testing.store_case import BUSY, ERROR, KEEP_ALL, NO_LIMITS, Case, new_task
 from domain.errors import StoreUnavailable
 from domain.ports import (
     Accepted,
@@ -193,51 +189,24 @@ async def the_store_goes_on(_: Case) -> None:
     """Only the worker was killed; the store lives elsewhere."""
 
 
-def open_memory(_: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-    return MemoryTaskStore(MemoryOptions(), clock)
-
-
-def open_sqlite(place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-    options = SqliteOptions(path=str(place / "tasks.db"), durability="normal", min_free_bytes=0)
-    return SqliteTaskStore(options, clock)
-
-
-STORES = pytest.mark.parametrize(
-    ("open_store", "restart"),
-    [
-        pytest.param(open_memory, the_store_goes_on, id="memory"),
-        pytest.param(open_sqlite, Case.crash, id="sqlite"),
-    ],
-)
-
-
-async def play(
-    open_store: OpenStore,
-    place: Path,
-    restart: Callable[[Case], Awaitable[None]],
-    at: int,
-    fault: Fault,
-) -> int:
-    async with Case(open_store, place) as case:
-        scenario = Scenario(case, restart)
+async def play(kind: Any, place: Path, at: int, fault: Fault) -> int:
+    """Play it on a store of this `StoreKind`, and tell how many calls there were."""
+    async with Case(kind.open_store, place) as case:
+        scenario = Scenario(case, Case.crash if kind.is_durable else the_store_goes_on)
         calls = await scenario.play(at, fault)
         await scenario.check(extra_starts=1 if at else 0)
         return calls
 
 
-@STORES
 @pytest.mark.parametrize("fault", Fault)
 def test_no_call_can_go_wrong_in_a_way_that_loses_a_task(
-    open_store: OpenStore,
-    restart: Callable[[Case], Awaitable[None]],
-    fault: Fault,
-    tmp_path: Path,
+    kind: Any, fault: Fault, tmp_path: Path
 ) -> None:
     never = 0
-    calls = asyncio.run(play(open_store, tmp_path / "undisturbed", restart, never, fault))
+    calls = asyncio.run(play(kind, tmp_path / "undisturbed", never, fault))
     for at in range(1, calls + 1):
         try:
-            asyncio.run(play(open_store, tmp_path / str(at), restart, at, fault))
+            asyncio.run(play(kind, tmp_path / str(at), at, fault))
         except AssertionError as error:
             error.add_note(f"call {at} of {calls} {fault.value}")
             raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -33,17 +32,8 @@ def on_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
 
 @pytest.fixture
-def dsn(postgres_database: str) -> str:
-    """An empty schema of the test's own."""
-    schema = f"nodes_{uuid.uuid4().hex}"
-
-    async def create() -> None:
-        connection = await asyncpg.connect(postgres_database)
-        await connection.execute(f"CREATE SCHEMA {schema}")
-        await connection.close()
-
-    asyncio.run(create())
-    return f"{postgres_database}?search_path={schema}"
+def dsn(new_schema: Callable[[], str]) -> str:
+    return new_schema()
 
 
 def node(dsn: str) -> PostgresTaskStore:

@@ -8,7 +8,6 @@ must hold exactly what the model holds.
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,11 +25,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from adapters.stores.memory import MemoryOptions, MemoryTaskStore
-from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import MOVED, OUTCOMES, Case, new_task
 from domain.inference import Routes
+from domain.instants import after
 from domain.ports import (
     PURGED_PER_SUBMIT,
     Accepted,
@@ -46,7 +44,7 @@ from domain.task import ANONYMOUS, Move, Task, TaskStatus
 T = TypeVar("T")
 
 LEASE = 30.5  # no sum of ticks: a lease is never looked at in the moment of its end
-EXPIRED = float("-inf")
+EXPIRED = 0
 EXECUTORS = ("echo", "llama")
 ROUTES = [
     Routes(by_model={"m": "llama"}, fallback="echo"),
@@ -67,14 +65,11 @@ class Known:
     number: int
     input: bytes
     worker: str = ""
-    lease_until: float = EXPIRED
+    lease_until: int = EXPIRED
 
 
 class StoreMachine(RuleBasedStateMachine):
-    durable: ClassVar[bool] = False
-
-    def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-        raise NotImplementedError
+    kind: ClassVar[Any]  # of store, a `StoreKind` of this folder's conftest
 
     @initialize()
     def begin(self) -> None:
@@ -83,7 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.fences: list[Fence] = []
         self.runner = asyncio.Runner()
         self.folder = TemporaryDirectory()
-        self.case = Case(self.open_store, Path(self.folder.name))
+        self.case = Case(self.kind.open_store, Path(self.folder.name))
         self.run(self.case.__aenter__())
         self.submit(["echo", "llama", "gone"], None, 1_000, RetentionPolicy(0, 0))
         self.claim("worker-1", {"echo": 1, "llama": 1})
@@ -141,7 +136,7 @@ class StoreMachine(RuleBasedStateMachine):
             due = self.due(executor)[:free]
             for claim, known in zip(taken, due, strict=True):
                 known.task = known.task.claimed(self.clock.now())
-                known.worker, known.lease_until = worker, self.clock.monotonic() + LEASE
+                known.worker, known.lease_until = worker, after(self.clock.now(), LEASE)
                 assert (claim.task, claim.input) == (known.task, known.input)
         self.fences += [claim.fence for claim in claims]
 
@@ -170,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
         held = self.run(self.store.renew(fences, LEASE))
         assert held == {fence for fence in fences if self.holder(fence)}
         for fence in held:
-            self.known[fence.task_id].lease_until = self.clock.monotonic() + LEASE
+            self.known[fence.task_id].lease_until = after(self.clock.now(), LEASE)
 
     @precondition(lambda self: self.fences)
     @rule(data=st.data(), move=st.sampled_from(sorted(OUTCOMES)))
@@ -184,8 +179,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(max_crashes=st.integers(0, 2), limit=st.integers(1, 5))
     def reclaim(self, max_crashes: int, limit: int) -> None:
-        now, monotonic = self.clock.now(), self.clock.monotonic()
-        expired = [one for one in self.of(TaskStatus.RUNNING) if one.lease_until < monotonic]
+        now = self.clock.now()
+        expired = [one for one in self.of(TaskStatus.RUNNING) if one.lease_until < now]
         reclaimed = self.run(self.store.reclaim(max_crashes, limit))
         assert len({one.fence for one in reclaimed}) == min(limit, len(expired))
         for one in reclaimed:
@@ -216,13 +211,14 @@ class StoreMachine(RuleBasedStateMachine):
             alive = [one for one in self.of(TaskStatus.RUNNING) if one.worker != killed]
             self.renew_these([Fence(one.task.id, one.task.attempt) for one in alive])
 
-    @precondition(lambda self: self.durable)
+    @precondition(lambda self: self.kind.is_durable)
     @rule(come_back=st.sampled_from([Case.reopen, Case.crash]), monotonic=st.integers(0, 10_000))
     def open_anew(self, come_back: Any, monotonic: int) -> None:
         self.clock.restart_monotonic(monotonic)
         self.run(come_back(self.case))
-        for known in self.of(TaskStatus.RUNNING):
-            known.lease_until = EXPIRED
+        if not self.kind.is_shared:
+            for known in self.of(TaskStatus.RUNNING):
+                known.lease_until = EXPIRED
 
     # --- retention -------------------------------------------------------------------------------
 
@@ -262,38 +258,23 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.run(self.store.counts()) == TaskCounts(**counted)
 
 
-class MemoryMachine(StoreMachine):
-    def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-        return MemoryTaskStore(MemoryOptions(), clock)
+def run(store: Any, examples: int, steps: int) -> None:
+    class Machine(StoreMachine):
+        kind = store
 
-
-class SqliteMachine(StoreMachine):
-    durable = True
-
-    def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-        options = SqliteOptions(path=str(place / "tasks.db"), durability="normal", min_free_bytes=0)
-        return SqliteTaskStore(options, clock)
-
-
-MACHINES = [MemoryMachine, SqliteMachine]
-
-
-def run(machine: type[StoreMachine], examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        machine,
+        Machine,
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, print_blob=True
         ),
     )
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_a_store_holds_what_the_model_holds(machine: type[StoreMachine]) -> None:
-    run(machine, examples=30, steps=30)
+def test_a_store_holds_what_the_model_holds(kind: Any) -> None:
+    run(kind, examples=30, steps=30)
 
 
 @pytest.mark.torture
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("machine", MACHINES)
-def test_a_store_holds_what_the_model_holds_at_length(machine: type[StoreMachine]) -> None:
-    run(machine, examples=400, steps=100)
+def test_a_store_holds_what_the_model_holds_at_length(kind: Any) -> None:
+    run(kind, examples=400, steps=100)

@@ -2,14 +2,14 @@
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
-from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
 from adapters.testing.fakes import FakeClock
-from adapters.testing.postgres_schema import store_in_schema
+from adapters.testing.store_case import OpenStore
 from adapters.testing.store_contract import DurableStoreContract, EmbeddedStoreContract
 from domain.ports import Store
 
@@ -25,16 +25,11 @@ class TestSqliteTaskStore(EmbeddedStoreContract, DurableStoreContract):
 
 
 class TestPostgresTaskStore(DurableStoreContract):
-    """On the server of this machine; skipped by name where there is none."""
-
-    database: str
+    opened: OpenStore
 
     @pytest.fixture(autouse=True)
-    def _database(self, postgres_database: str) -> None:
-        self.database = postgres_database
+    def _opened(self, postgres: Any) -> None:
+        self.opened = postgres.open_store
 
     def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
-        def open_there(dsn: str) -> AbstractAsyncContextManager[Store]:
-            return PostgresTaskStore(PostgresOptions(dsn=dsn, pool_size=4), clock)
-
-        return store_in_schema(open_there, self.database, place, clock)
+        return self.opened(place, clock)

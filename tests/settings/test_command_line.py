@@ -41,9 +41,25 @@ def test_the_version_is_that_of_the_distribution(task_agent):
     assert task_agent("--version").stdout == "task-agent 1.0.0\n"
 
 
+def test_a_new_key_is_shown_with_the_settings_that_let_it_in(task_agent, tmp_path):
+    shown = task_agent("key", "bob").stdout
+    [key] = [line for line in shown.splitlines() if line.startswith("ta_")]
+    (tmp_path / "keys.yaml").write_text(shown[shown.index("security:") :])
+    accepted = task_agent("settings", "--settings", "keys.yaml").stdout
+    assert '"name":"bob"' in accepted
+    assert key not in accepted
+    assert key not in task_agent("key", "bob").stdout
+
+
+def test_a_key_for_an_impossible_name_is_refused(task_agent):
+    refused = task_agent("key", "two words")
+    assert refused.returncode == 2
+    assert "'two words'; allowed: text of 1 to 64 characters" in refused.stderr
+
+
 def test_help_names_every_command(task_agent):
     shown = task_agent("--help").stdout
-    for command in ("serve", "settings", "openapi", "migrate"):
+    for command in ("serve", "worker", "settings", "openapi", "migrate", "key"):
         assert f"\n  {command} " in shown
 
 

@@ -111,6 +111,33 @@ def test_a_wrong_value_in_a_file_is_told_with_the_file(refusal, write, text, key
     assert refusal(path).startswith(f"{key} (from the file {path}) is {found}; allowed: ")
 
 
+SHA256 = "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("a", "security.api_keys (from {path}) is text of 1 characters; allowed: a list of mapp"),
+        ("[a]", "security.api_keys (from {path}) is a list that does not fit; allowed: a list of"),
+        ("[{name: a}]", "security.api_keys[0].sha256 is missing (the rest of security.api_keys[0]"),
+        (f"[{{name: a, sha256: {SHA256}, nmae: b}}]", "security.api_keys[0].nmae (from {path}) is"),
+        (f"[{{name: a b, sha256: {SHA256}}}]", "security.api_keys[0].name (from {path}) is 'a b'"),
+        ("[{name: a, sha256: my-own-key}]", "security.api_keys[0].sha256 (from {path}) is '***'"),
+        (
+            f"[{{name: a, sha256: {SHA256}, requests_per_second: 0}}]",
+            "security.api_keys[0].requests_per_second (from {path}) is 0; allowed: a number > 0",
+        ),
+        (
+            f"[{{name: a, sha256: {SHA256}}}, {{name: b, sha256: {SHA256}}}]",
+            "security.api_keys[1].sha256 (from {path}) stands in this list before",
+        ),
+    ],
+)
+def test_a_wrong_api_key_is_told_with_its_place_and_without_the_key(refusal, write, keys, said):
+    path = write(f"security: {{api_keys: {keys}}}")
+    assert refusal(path).startswith(said.format(path=f"the file {path}"))
+
+
 def test_an_executor_without_a_kind_is_told(refusal, write):
     path = write("executors: {gpt: {models: [a]}}")
     message = refusal(path)

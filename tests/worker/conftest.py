@@ -108,6 +108,9 @@ class UnsteadyStore:
     def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
         return self.memory.on_work(lambda: listener() if self.hints else None)
 
+    def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
+        return self.memory.on_cancel(lambda: listener() if self.hints else None)
+
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def call(*arguments: Any) -> Any:
             self.calls[name].append(arguments)
@@ -189,7 +192,7 @@ class Worker:
             MaintenanceOptions(
                 retention=self.retention,
                 sweep_seconds=wanted.get("sweep_seconds", 3600),
-                reclaim_seconds=POLL_SECONDS,
+                poll_seconds=POLL_SECONDS,
                 max_crashes=wanted.get("max_crashes", 5),
             ),
             self.readiness,
@@ -213,6 +216,8 @@ class Worker:
             metadata={},
             timeout_seconds=does.pop("timeout_seconds", 10_000.0),
             max_attempts=does.pop("max_attempts", 3),
+            delay_seconds=does.pop("delay_seconds", None),
+            deadline_seconds=does.pop("deadline_seconds", None),
             input=msgspec.json.encode(does),
             options=b"{}",
         )
@@ -222,6 +227,12 @@ class Worker:
 
     async def task(self, task_id: str) -> Task:
         task = await self.store.memory.get(task_id, ANONYMOUS)
+        assert task is not None
+        return task
+
+    async def cancel(self, task_id: str) -> Task:
+        """What a client does, past the unsteady store."""
+        task = await self.store.memory.request_cancel(task_id, ANONYMOUS)
         assert task is not None
         return task
 

@@ -7,7 +7,7 @@ import pytest
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from domain.ports import Accepted, SubmitLimits
 from domain.retention import RetentionPolicy
-from domain.service import Draining, Submission
+from domain.service import Caller, Draining, Submission
 from domain.task import ANONYMOUS, NewTask, TaskStatus
 from entrypoints.bootstrap import open_service, routes_of
 from settings.conversion import SettingsError
@@ -18,6 +18,7 @@ from settings.schema import (
     StoreSettings,
 )
 
+CALLER = Caller(ANONYMOUS)
 MEMORY = StoreSettings(backend="memory")
 
 
@@ -36,13 +37,13 @@ ECHOES = {
 
 
 async def submitted(service, model=None):
-    answer = await service.tasks.submit(ANONYMOUS, Submission(input=b'"x"', model=model))
+    answer = await service.tasks.submit(CALLER, Submission(input=b'"x"', model=model))
     assert isinstance(answer, Accepted)
     return answer.task
 
 
 async def ended(service, task_id):
-    task = await service.tasks.get(ANONYMOUS, task_id)
+    task = await service.tasks.get(CALLER, task_id)
     if task is not None and task.done:
         return task
     await asyncio.sleep(0.01)
@@ -82,9 +83,9 @@ async def test_a_drain_refuses_new_tasks_shows_and_hands_back(clock):
         await asyncio.sleep(1)
         await service.drain(0)
         assert list(service.readiness.faults()) == ["draining"]
-        answer = await service.tasks.submit(ANONYMOUS, Submission(input=b'"x"'))
+        answer = await service.tasks.submit(CALLER, Submission(input=b'"x"'))
         assert isinstance(answer, Draining)
-        now = await service.tasks.get(ANONYMOUS, task.id)
+        now = await service.tasks.get(CALLER, task.id)
     assert now is not None
     assert (now.status, now.attempt, now.failures) == (TaskStatus.PENDING, 1, 0)
 

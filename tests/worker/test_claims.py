@@ -74,7 +74,7 @@ async def test_a_hint_during_a_claim_is_not_lost(at_work):
             return found
 
         memory.claim = claim_and_answer_late
-        memory._hint()  # for nothing: the claim that follows finds no task
+        memory.tell_work()  # for nothing: the claim that follows finds no task
         await asyncio.sleep(0.5)
         task_id = await worker.submit()
         await worker.until_done(task_id, within=1.6)

@@ -14,18 +14,12 @@ from typing import Any, Final, Self
 
 import asyncpg
 
+from adapters.stores.postgres.connections import LOST
+
 _CHANNEL: Final = "task_work"
 _COALESCE_SECONDS: Final = 0.005
 _HEARTBEAT_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = 1.0
-
-LOST: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # of a connection that the server just ended
-    OSError,
-    TimeoutError,
-)
 
 
 class Hints:

@@ -6,7 +6,8 @@ a connection of their own, which no queue for the pool can hold up. Hints travel
 (`hints`), and may be lost.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import groupby, islice
 from types import TracebackType
@@ -17,7 +18,8 @@ from msgspec import Struct
 
 from adapters.json_columns import json_text
 from adapters.sql_files import statements_of
-from adapters.stores.postgres.hints import LOST, Hints
+from adapters.stores.postgres.connections import LOST, Connections
+from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import make_ready
 from adapters.stores.postgres.room import Room
 from adapters.stores.postgres.rows import (
@@ -47,11 +49,13 @@ from domain.task import NewTask, Task, TaskStatus, worker_lost
 
 SQL: Final = statements_of(__package__)
 
-_STATEMENT_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _CALLS_PER_STATEMENT: Final = 500
-_TRIES: Final = 3
-_WORTH_ANOTHER_TRY: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_SESSION: Final = {
+    "statement_timeout": "8s",  # so a server that is slow, not gone, says so before we give it up
+    "tcp_keepalives_idle": "30",  # so it frees the places of processes that vanished
+}
 
 
 class PostgresOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +84,8 @@ class PostgresTaskStore:
         self._options = options
         self._clock = clock
         self._room = Room()
+        self._connections = Connections(self._connect, options.pool_size)
+        self._renewals = Connections(self._connect, 1)
         self._hints = Hints(self._connect)
         self._submits = SharedCall(self._submit_together, _CALLS_PER_STATEMENT)
         self._settles = SharedCall(self._settle_together, _CALLS_PER_STATEMENT)
@@ -100,48 +106,32 @@ class PostgresTaskStore:
         await self._opened.aclose()
 
     async def _open(self, opening: AsyncExitStack) -> None:
+        opening.push_async_callback(self._connections.aclose)
+        opening.push_async_callback(self._renewals.aclose)
         try:
             connection = await self._connect()
             try:
                 await make_ready(connection, migrate=self._options.migrate_on_start)
             finally:
-                await connection.close()
-            self._pool = await opening.enter_async_context(self._new_pool(self._options.pool_size))
-            self._renewals = await opening.enter_async_context(self._new_pool(1))
+                await connection.close(timeout=_CONNECT_SECONDS)
+            await self._renewals.open_first()
         except LOST as error:
             raise StoreUnusable("in PostgreSQL", str(error) or type(error).__name__) from error
         await opening.enter_async_context(self._hints)
         opening.push_async_callback(self._settles.aclose)
         opening.push_async_callback(self._submits.aclose)
 
-    def _new_pool(self, size: int) -> asyncpg.Pool:
-        return asyncpg.create_pool(
-            self._options.dsn,
-            min_size=1,
-            max_size=size,
-            timeout=_CONNECT_SECONDS,
-            command_timeout=_STATEMENT_SECONDS,
-        )
-
     async def _connect(self) -> asyncpg.Connection:
         return await asyncpg.connect(
-            self._options.dsn, timeout=_CONNECT_SECONDS, command_timeout=_STATEMENT_SECONDS
+            self._options.dsn,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=ANSWER_SECONDS,
+            server_settings=_SESSION,
         )
 
-    async def _fetch(
-        self, statement: str, *values: object, pool: asyncpg.Pool | None = None
-    ) -> list[asyncpg.Record]:
-        """The rows of one statement, which is one transaction. A deadlock is tried again."""
-        for _ in range(_TRIES):
-            try:
-                async with (pool or self._pool).acquire(timeout=_CONNECT_SECONDS) as connection:
-                    rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
-                    return rows
-            except _WORTH_ANOTHER_TRY:
-                continue
-            except LOST as error:
-                raise StoreUnavailable(type(error).__name__) from error
-        raise StoreUnavailable("transactions stand in each other's way")
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """The rows of one statement, which is one transaction."""
+        return await _answer(self._connections.fetch(statement, *values), ANSWER_SECONDS)
 
     # --- TaskStore ---------------------------------------------------------------------------
 
@@ -190,14 +180,14 @@ class PostgresTaskStore:
         return [claim_of(row) for row in rows]
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
-        """See `TaskQueue.renew`."""
-        held = await self._fetch(
+        """See `TaskQueue.renew`. It gives up early enough to be tried again within the lease."""
+        renewing = self._renewals.fetch(
             SQL["renew_leases"],
             [fence.task_id for fence in fences],
             [fence.attempt for fence in fences],
             microseconds(lease_seconds),
-            pool=self._renewals,
         )
+        held = await _answer(renewing, min(ANSWER_SECONDS, max(1.0, lease_seconds / 3)))
         return {Fence(row["id"], row["attempt"]) for row in held}
 
     async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
@@ -286,3 +276,19 @@ class PostgresTaskStore:
         self._room.looked(retention, row["total"], oldest, self._clock.monotonic())
         removed: int = row["removed"]
         return removed
+
+
+async def _answer(
+    fetching: Awaitable[list[asyncpg.Record]], seconds: float
+) -> list[asyncpg.Record]:
+    """The rows, if they come in so many seconds; what keeps them from coming is `StoreUnavailable`.
+
+    But for a value that no column holds: no other try would mend it.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await fetching
+    except asyncpg.DataError:
+        raise
+    except LOST as error:
+        raise StoreUnavailable(type(error).__name__) from error

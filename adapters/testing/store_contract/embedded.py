@@ -1,0 +1,52 @@
+"""What holds for a store that lives in one process and goes by the clock it is given."""
+
+import pytest
+
+from adapters.testing.store_case import (
+    HOUR,
+    LEASE,
+    Case,
+    new_task,
+)
+from adapters.testing.store_contract.base import Contract, on_event_loop
+from domain.retention import RetentionPolicy
+
+
+class Embedded(Contract):
+    """What holds for a store that lives in one process and goes by the clock it is given."""
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_ahead_ends_no_lease(self, case: Case) -> None:
+        await case.start()
+        case.clock.jump(HOUR)
+        case.clock.advance(LEASE - 1)
+        assert await case.store.reclaim(max_crashes=5, limit=9) == []
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_back_prolongs_no_lease(self, case: Case) -> None:
+        [claim] = await case.start()
+        case.clock.jump(-HOUR)
+        case.clock.advance(LEASE - 1)
+        await case.store.renew([claim.fence], LEASE)
+        case.clock.jump(-HOUR)
+        case.clock.advance(LEASE + 1)
+        assert len(await case.store.reclaim(max_crashes=5, limit=9)) == 1
+
+    @on_event_loop
+    async def test_creation_and_age_go_by_the_wall_clock(self, case: Case) -> None:
+        case.clock.jump(-HOUR)
+        [finished] = await case.finish()
+        assert finished.created_at == finished.completed_at == case.clock.now()
+        case.clock.jump(2 * HOUR)
+        assert await case.store.purge(RetentionPolicy(HOUR, max_tasks=0), limit=9) == 1
+
+    @pytest.mark.parametrize("monotonic", [0.0, 5_000.0, 1e9])
+    @on_event_loop
+    async def test_when_it_is_opened_every_lease_has_expired(
+        self, case: Case, monotonic: float
+    ) -> None:
+        await case.start(new_task(), new_task())
+        case.clock.restart_monotonic(monotonic)
+        await case.crash()
+        await case.store.reclaim(max_crashes=5, limit=9)
+        assert (await case.store.counts()).running == 0
