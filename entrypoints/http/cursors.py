@@ -6,17 +6,16 @@ needs no key, which nodes would have to share, because a cursor grants nothing. 
 sees a list of their own tasks from another place on.
 """
 
+import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
-from struct import Struct as Packing
-from struct import error as PackingError
 from typing import Final
 
 import msgspec
 
 from domain.query import Position, TaskQuery
 
-_POSITION: Final = Packing(">qq")
+_POSITION: Final = struct.Struct(">qq")
 _CHECK_BYTES: Final = 14  # 30 bytes in all, which base64 writes without padding
 
 
@@ -31,7 +30,7 @@ def position_of(cursor: str, query: TaskQuery) -> Position | None:
     try:
         packed = urlsafe_b64decode(cursor)[: _POSITION.size]
         position = Position(*_POSITION.unpack(packed))
-    except (ValueError, PackingError):
+    except (ValueError, struct.error):
         return None
     return position if cursor_of(position, query) == cursor else None
 

@@ -10,10 +10,9 @@ import asyncio
 import itertools
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from itertools import takewhile
 from time import monotonic, perf_counter
 from typing import Final, cast
 from urllib.parse import unquote
@@ -86,7 +85,7 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._under_way)
+        exchange = _Exchange(scope, receive, send)
         self._under_way.add(exchange)
         try:
             await self._serve(exchange)
@@ -147,11 +146,9 @@ class Edge:
 class _Exchange:
     """One request and its answer, as they pass."""
 
-    def __init__(
-        self, scope: HTTPScope, receive: Receive, send: Send, under_way: "_UnderWay"
-    ) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.started = perf_counter()
-        self.counts_from = self.started
+        self.ends = self.started + REQUEST_SECONDS
         self.scope = scope
         self.headers = _by_name(scope["headers"])
         self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
@@ -161,21 +158,12 @@ class _Exchange:
         self.task = cast("asyncio.Task[None]", asyncio.current_task())
         self._receive = receive
         self._send = send
-        self._under_way = under_way
         scope["path"] = _path(scope)
-        scope["state"].update(
-            request_id=self.request_id, headers=self.headers, unhurried=self.unhurried
-        )
+        scope["state"].update(request_id=self.request_id, headers=self.headers, extend=self.extend)
 
-    @contextmanager
-    def unhurried(self) -> Iterator[None]:
-        """What takes place in here may take its time; then the request has its whole time anew."""
-        self._under_way.remove(self)
-        try:
-            yield
-        finally:
-            self.counts_from = perf_counter()
-            self._under_way.add(self)
+    def extend(self, seconds: float) -> None:
+        """Give this request more time than others have: it waits for something."""
+        self.ends += seconds
 
     def expire(self) -> None:
         """The time for this request is over; said twice, it changes nothing."""
@@ -216,33 +204,34 @@ class _Exchange:
 
 
 class _UnderWay:
-    """Ends the requests that take longer than `REQUEST_SECONDS`, at most a twentieth too late.
+    """Ends the requests whose time is over, at most a twentieth of `REQUEST_SECONDS` too late.
 
     One timer for all of them: a timer for each costs more than everything else here.
     """
 
     def __init__(self) -> None:
-        self._exchanges: dict[_Exchange, None] = {}  # whose time runs longest first
+        self._exchanges: set[_Exchange] = set()
         self._is_watched = False
 
     def add(self, exchange: _Exchange) -> None:
         """From now on its time runs."""
-        self._exchanges[exchange] = None
+        self._exchanges.add(exchange)
         if not self._is_watched:
             self._look_again()
 
     def remove(self, exchange: _Exchange) -> None:
         """It has its answer."""
-        del self._exchanges[exchange]
+        self._exchanges.remove(exchange)
 
     def _look_again(self) -> None:
         self._is_watched = True
         asyncio.get_running_loop().call_later(REQUEST_SECONDS / 20, self._look)
 
     def _look(self) -> None:
-        limit = perf_counter() - REQUEST_SECONDS
-        for exchange in takewhile(lambda one: one.counts_from < limit, self._exchanges):
-            exchange.expire()
+        now = perf_counter()
+        for exchange in self._exchanges:
+            if exchange.ends < now:
+                exchange.expire()
         self._is_watched = False
         if self._exchanges:
             self._look_again()

@@ -125,9 +125,8 @@ def problem(
     detail: str | None = None,
     faults: Iterable[Fault] = (),
     headers: Sequence[Header] = (),
-    retry_after: int | None = None,
 ) -> Answer:
-    """The answer that says no to the request of this scope; `retry_after` is not the row's own."""
+    """The answer that says no to the request of this scope."""
     document = Problem(
         type="about:blank",
         title=HTTPStatus(refusal.status).phrase,
@@ -140,8 +139,7 @@ def problem(
     )
     headers = [*headers, *refusal.headers]
     if refusal.retry_after is not None:
-        seconds = retry_after or refusal.retry_after
-        headers.append((b"retry-after", b"%d" % seconds))
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
     return Answer(refusal.status, _encode(document), headers, b"application/problem+json")
 
 

@@ -163,7 +163,7 @@ class ListedTask(Struct, frozen=True, kw_only=True):
     task_id: str
     status: TaskStatus
     input: Raw | UnsetType = UNSET
-    result: Raw | None | UnsetType = UNSET
+    result: Raw | UnsetType | None = UNSET
     created_at: Timestamp
     started_at: Timestamp | None
     completed_at: Timestamp | None

@@ -79,6 +79,7 @@ class Waiting:
         finally:
             watch.users -= 1
             if not watch.users:
+                watch.close()
                 del of_task[caller.sees]
             if not of_task:
                 del self._watches[task_id]
@@ -109,6 +110,11 @@ class _Watch:
         except StoreError:
             self._reading = None  # the next one may have more luck
             raise
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        if self._reading is not None:
+            self._reading.cancel()
 
     def wake(self) -> None:
         """What was read before may be out of date."""

@@ -1,10 +1,12 @@
 """The edge on a real port, over each of our stores in turn, which fails when told to."""
 
 import asyncio
+import inspect
 import json
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from http.client import HTTPResponse
 
@@ -18,7 +20,8 @@ from domain.inference import Routes
 from domain.ports import Completed, SubmitLimits, TaskQueue
 from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
-from entrypoints.bootstrap import open_service, store_of
+from domain.task import TaskStatus
+from entrypoints.bootstrap import open_service, store_of, waiting_for
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
 from entrypoints.readiness import Readiness
@@ -47,38 +50,31 @@ def pytest_generate_tests(metafunc):
 
 
 class FaultyStore:
-    """A store, with faults: `fault` is raised by every call, `hangs` lets none return."""
+    """A store, with faults: `fault` is raised by every call, `hangs` lets none return.
+
+    `asked` counts the calls by name.
+    """
 
     def __init__(self, store):
         self._store = store
         self.fault = None
         self.hangs = False
+        self.asked: Counter[str] = Counter()
 
-    async def _trouble(self):
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.fault is not None:
-            raise self.fault
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
 
-    async def submit(self, new_tasks, limits):
-        await self._trouble()
-        return await self._store.submit(new_tasks, limits)
+        async def ask(*arguments):
+            self.asked[name] += 1
+            if self.hangs:
+                await asyncio.Event().wait()
+            if self.fault is not None:
+                raise self.fault
+            return await method(*arguments)
 
-    async def get(self, task_id, owner):
-        await self._trouble()
-        return await self._store.get(task_id, owner)
-
-    async def counts(self):
-        await self._trouble()
-        return await self._store.counts()
-
-    async def purge(self, retention, limit):
-        await self._trouble()
-        return await self._store.purge(retention, limit)
-
-    async def check(self):
-        await self._trouble()
-        await self._store.check()
+        return ask
 
 
 class Reply:
@@ -205,7 +201,7 @@ class Edge:
     def complete(self, reply, result):
         """Let a worker complete the task that this answer told of with this JSON text."""
         outcome = Completed(self.claim(reply).fence, result, None)
-        assert self.do(self.queue.settle([outcome])) == [True]
+        assert self.do(self.queue.settle([outcome])) == [TaskStatus.COMPLETED]
 
 
 @asynccontextmanager
@@ -219,13 +215,15 @@ async def _edge(settings):
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
         parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
-        yield create_app(settings, tasks, readiness), parts
+        async with waiting_for(tasks, store, settings, readiness) as waiting:
+            yield create_app(settings, tasks, waiting, readiness), parts | {"waiting": waiting}
 
 
 @asynccontextmanager
 async def _whole(settings):
     async with open_service(settings, {}) as service:
-        yield create_app(settings, service.tasks, service.readiness), {}
+        app = create_app(settings, service.tasks, service.waiting, service.readiness)
+        yield app, {"service": service}
 
 
 @pytest.fixture(scope="module")

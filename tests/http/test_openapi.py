@@ -10,12 +10,7 @@ import msgspec
 import pytest
 
 import entrypoints.http
-from entrypoints.http.controllers import (
-    DocumentController,
-    HealthController,
-    ProbeController,
-    TaskController,
-)
+from entrypoints.http.app import ROUTES
 from entrypoints.http.openapi import openapi_document
 from entrypoints.http.schemas import Problem, TaskSubmission
 from settings.schema import InferenceSettings, Settings
@@ -58,7 +53,7 @@ def test_the_service_gives_the_same_document_at_both_places(edge, document):
 def test_every_route_is_described_under_its_operation_id(document):
     handlers = [
         handler
-        for controller in (TaskController, HealthController, ProbeController, DocumentController)
+        for controller in ROUTES
         for handler in vars(controller).values()
         if getattr(handler, "operation_id", None)
     ]
