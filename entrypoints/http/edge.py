@@ -47,7 +47,7 @@ REQUEST_SECONDS: Final = 30.0
 LINGER_SECONDS: Final = 2.0
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _ANY_HOST: Final = ("/livez", "/readyz")
-_LONGEST_PATH: Final = 1024
+_HALF_A_PATH: Final = 512
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _ON_EVERY_ANSWER: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -261,10 +261,11 @@ def _request_id(sent: bytes) -> str:
 def _path(scope: HTTPScope) -> str:
     """The path, in which an encoded slash stays as it is: it belongs to an id, and routes nothing.
 
-    Cut, because Litestar remembers the paths that it has routed.
+    A long one loses its middle, because Litestar remembers the paths that it has routed.
     """
-    raw = scope["raw_path"]
-    if b"%" not in raw:
-        return scope["path"][:_LONGEST_PATH]
-    kept = raw.decode("ascii").replace("%2F", "%252F").replace("%2f", "%252F")
-    return unquote(kept)[:_LONGEST_PATH]
+    path, raw = scope["path"], scope["raw_path"]
+    if b"%" in raw:
+        path = unquote(raw.decode("ascii").replace("%2F", "%252F").replace("%2f", "%252F"))
+    if len(path) <= 2 * _HALF_A_PATH:
+        return path
+    return path[:_HALF_A_PATH] + path[-_HALF_A_PATH:]

@@ -99,11 +99,13 @@ LIST_CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "include": ["input", "result", "input,result", "result,input"],
 }
 LIST_PARAMETERS: Final[Mapping[str, Any]] = {
-    "executor": Annotated[str, Meta(max_length=64, pattern=_NO_NUL)],
-    "model": Model,
+    "executor": Annotated[
+        str, Meta(max_length=64, pattern=_NO_NUL, description="Tasks of this executor.")
+    ],
+    "model": Annotated[Model, Meta(description="Tasks of this model.")],
     "created_after": CreationBound,
     "created_before": CreationBound,
-    "limit": Annotated[int, Meta(ge=1, le=100)],
+    "limit": Annotated[int, Meta(ge=1, le=100, description="Of tasks on a page; else 20.")],
     "cursor": Annotated[str, Meta(description="`next_cursor` of the page before.")],
 }
 
@@ -153,16 +155,11 @@ class AttemptView(Struct, frozen=True):
     error_code: str | None
 
 
-class ListedTask(Struct, frozen=True, kw_only=True):
-    """A task among others. `input` and `result` are there where `include` asked for them.
-
-    `attempt` counts starts, `failures` those that failed; `done` says whether anything will change.
-    `attempts` is the history, the latest last. What has no value yet is null.
-    """
+class _AnyTask(Struct, frozen=True, kw_only=True):
+    """What a task shows alone and among others."""
 
     task_id: str
     status: TaskStatus
-    input: Raw | UnsetType = UNSET
     result: Raw | UnsetType | None = UNSET
     created_at: Timestamp
     started_at: Timestamp | None
@@ -185,7 +182,7 @@ class ListedTask(Struct, frozen=True, kw_only=True):
     attempts: Sequence[AttemptView]
 
 
-class TaskView(ListedTask, frozen=True, kw_only=True):
+class TaskView(_AnyTask, frozen=True, kw_only=True):
     """A task. What has no value yet is null.
 
     `attempt` counts starts, `failures` those that failed; `done` says whether anything will change.
@@ -197,6 +194,15 @@ class TaskView(ListedTask, frozen=True, kw_only=True):
     queue_position: int | None
     progress: float | None
     partial_output: str | None
+
+
+class ListedTask(_AnyTask, frozen=True, kw_only=True):
+    """A task among others, without what only the task itself is asked for.
+
+    `input` and `result` are there where `include` asked for them. The rest is as in `TaskView`.
+    """
+
+    input: Raw | UnsetType = UNSET
 
 
 class TaskList(Struct, frozen=True):
