@@ -4,9 +4,10 @@ import asyncio
 from hashlib import blake2b
 from typing import Any, Final, assert_never
 
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, Request, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, SkipValidation
+from litestar.routes import HTTPRoute
 from litestar.status_codes import (
     HTTP_200_OK,
     HTTP_202_ACCEPTED,
@@ -52,6 +53,19 @@ class TaskController(Controller):
     """What clients do with tasks."""
 
     path = "/api/v1/task"
+
+    def as_router(self) -> Router:
+        """The routes as Litestar wants them, without its handlers of OPTIONS.
+
+        It makes one for the first method of a path, and keeps it when others come. Without it, it
+        makes one that knows them all.
+        """
+        router = super().as_router()
+        for route in router.routes:
+            if isinstance(route, HTTPRoute):
+                handlers = route.route_handlers
+                route.route_handlers = [one for one in handlers if one.http_methods != {"OPTIONS"}]
+        return router
 
     @post("/inference", operation_id="createInferenceTask", status_code=HTTP_202_ACCEPTED)
     async def submit(
