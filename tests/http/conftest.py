@@ -17,10 +17,10 @@ from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
 from domain.inference import Routes
-from domain.ports import Completed, SubmitLimits, TaskQueue
+from domain.ports import Completed, Failed, SubmitLimits, TaskQueue
 from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
-from domain.task import TaskStatus
+from domain.task import TaskError, TaskStatus
 from entrypoints.bootstrap import open_service, store_of, waiting_for
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
@@ -32,6 +32,7 @@ from settings.schema import (
     ServerSettings,
     Settings,
     StoreSettings,
+    WorkerSettings,
 )
 
 SUBMIT = "/api/v1/task/inference"
@@ -52,14 +53,18 @@ def pytest_generate_tests(metafunc):
 class FaultyStore:
     """A store, with faults: `fault` is raised by every call, `hangs` lets none return.
 
-    `asked` counts the calls by name.
+    Nobody hears of ends when it `is_mute`. `asked` counts the calls by name.
     """
 
     def __init__(self, store):
         self._store = store
         self.fault = None
         self.hangs = False
+        self.is_mute = False
         self.asked: Counter[str] = Counter()
+
+    def on_end(self, listener):
+        return self._store.on_end(lambda ids: None if self.is_mute else listener(ids))
 
     def __getattr__(self, name):
         method = getattr(self._store, name)
@@ -123,13 +128,17 @@ class Connection:
                 lines += [] if value is None else [f"{name}: {value}"]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def ask(self, method, path, body=None, **headers):
+    def begin(self, method, path, body=None, **headers):
+        """Send a request, whose reply is read later."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
             default = {"Content-Type": "application/json", "Content-Length": str(len(body))}
             named = default | named
         self.send(self.head(method, path, named) + (body or b""))
+
+    def ask(self, method, path, body=None, **headers):
+        self.begin(method, path, body, **headers)
         return self.reply(method)
 
     def submit(self, body, **headers):
@@ -198,10 +207,25 @@ class Edge:
         claims = self.do(self.queue.claim("worker", {"echo": 1000}, 30.0))
         return next(claim for claim in claims if claim.task.id == reply.json["task_id"])
 
-    def complete(self, reply, result):
+    def complete(self, reply, result=b'{"output": "x"}'):
         """Let a worker complete the task that this answer told of with this JSON text."""
-        outcome = Completed(self.claim(reply).fence, result, None)
-        assert self.do(self.queue.settle([outcome])) == [TaskStatus.COMPLETED]
+        self.settle(Completed(self.claim(reply).fence, result, None), TaskStatus.COMPLETED)
+
+    def fail(self, reply):
+        """Let a worker fail it."""
+        error = TaskError("executor_error", "it broke", retryable=True)
+        self.settle(Failed(self.claim(reply).fence, error), TaskStatus.FAILED)
+
+    def settle(self, outcome, status):
+        assert self.do(self.queue.settle([outcome])) == [status]
+
+    def call(self, function, *arguments):
+        """Call a function where the store lives."""
+
+        async def called():
+            return function(*arguments)
+
+        return self.do(called())
 
 
 @asynccontextmanager
@@ -211,7 +235,8 @@ async def _edge(settings):
     clock = SystemClock()
     async with store_of(settings.store, {}, clock) as opened:
         store = FaultyStore(opened)
-        tasks = TaskService(store, Routes({}, "echo"), limits, defaults, lambda: str(uuid7()))
+        routes = Routes({"llama-3": "llama"}, "echo")
+        tasks = TaskService(store, routes, limits, defaults, lambda: str(uuid7()))
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
         parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
@@ -242,11 +267,12 @@ def new_store(backend, request, tmp_path_factory):
     return lambda: StoreSettings(backend="postgres", dsn=new_schema())
 
 
-def settings_of(store, server=None, inference=None, security=None):
+def settings_of(store, server=None, inference=None, security=None, worker=None):
     return Settings(
         server=ServerSettings(**(server or {})),
         inference=InferenceSettings(**(inference or {})),
         security=SecuritySettings(**(security or {})),
+        worker=WorkerSettings(**(worker or {})),
         store=store,
         executors={"echo": ExecutorSettings(kind="echo")},
     )
@@ -277,6 +303,13 @@ def make_edge(new_store):
 @pytest.fixture(scope="module")
 def service(new_store):
     """The edge with a worker and the echo executor behind it."""
+    with Edge(_whole(settings_of(new_store()))) as edge:
+        yield edge
+
+
+@pytest.fixture
+def own_service(new_store):
+    """The same for one test, which may stop it."""
     with Edge(_whole(settings_of(new_store()))) as edge:
         yield edge
 
