@@ -281,6 +281,21 @@ class Cancelled(Struct, frozen=True):
 Outcome = Completed | Failed | Retry | HandedBack | Cancelled
 
 
+def settled(task: Task, outcome: Outcome, now: int) -> Task:
+    """The running task, once its attempt ended like this."""
+    match outcome:
+        case Completed():
+            return task.completed(now, outcome.result, outcome.usage)
+        case Failed():
+            return task.failed(now, outcome.error)
+        case Retry():
+            return task.retried(now, outcome.seconds, outcome.error)
+        case HandedBack():
+            return task.handed_back(now)
+        case Cancelled():
+            return task.cancelled(now)
+
+
 class Interruption(StrEnum):
     """Why an attempt is to be stopped."""
 

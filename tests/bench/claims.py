@@ -8,16 +8,18 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from os import sched_setaffinity
-from pathlib import Path
 
 import filling
+import postgres
 from bench import Bench, Contestant, Figure, Line, Sample
 from machine import SERVER_CORE
+from msgspec import Struct
 
 from adapters.clock import SystemClock
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
+from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
-from domain.ports import Store
+from domain.ports import Store, StoreFactory
 
 _CLAIMED = 8
 _CLAIMS = 100
@@ -25,26 +27,46 @@ _CLAIMS = 100
 
 def _in_memory(label: str, *, full: bool) -> Contestant:
     def contestant(bench: Bench) -> AbstractContextManager[Sample]:
-        finished, pending = (bench.scale.kept, bench.scale.pending) if full else (0, 0)
-        return _claiming(label, None, finished, pending)
+        return _claiming(label, MemoryTaskStore, MemoryOptions(), *_amounts(bench, full))
 
     return contestant
+
+
+def _in_postgres(label: str, *, full: bool) -> Contestant:
+    @contextmanager
+    def contestant(bench: Bench) -> Iterator[Sample]:
+        with postgres.database() as dsn:
+            options = PostgresOptions(dsn=dsn)
+            with _claiming(label, PostgresTaskStore, options, *_amounts(bench, full)) as sample:
+                postgres.vacuum(dsn)
+                yield sample
+
+    return contestant
+
+
+def _amounts(bench: Bench, full: bool) -> tuple[int, int]:
+    """Finished and pending tasks."""
+    return (bench.scale.kept, bench.scale.pending) if full else (0, 0)
 
 
 def _in_sqlite(label: str, *, full: bool) -> Contestant:
     def contestant(bench: Bench) -> AbstractContextManager[Sample]:
         directory = bench.copy_of_kept() if full else bench.new_directory()
-        return _claiming(label, directory / "tasks.db", 0, bench.scale.pending if full else 0)
+        options = SqliteOptions(path=str(directory / "tasks.db"))
+        return _claiming(label, SqliteTaskStore, options, 0, bench.scale.pending if full else 0)
 
     return contestant
 
 
 @contextmanager
-def _claiming(label: str, database: Path | None, finished: int, pending: int) -> Iterator[Sample]:
-    """Open the store (None: in memory) in a process of its own; add tasks; claim when asked."""
+def _claiming(
+    label: str, store: StoreFactory, options: Struct, finished: int, pending: int
+) -> Iterator[Sample]:
+    """Open the store in a process of its own; add tasks; claim when asked."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, database, finished, pending), daemon=True)
+    arguments = (theirs, store, options, finished, pending)
+    process = spawn.Process(target=_serve, args=arguments, daemon=True)
     process.start()
     theirs.close()
 
@@ -60,18 +82,11 @@ def _claiming(label: str, database: Path | None, finished: int, pending: int) ->
         process.join()
 
 
-def _serve(pipe: Connection, database: Path | None, finished: int, pending: int) -> None:
+def _serve(
+    pipe: Connection, store: StoreFactory, options: Struct, finished: int, pending: int
+) -> None:
     sched_setaffinity(0, {SERVER_CORE})
-    asyncio.run(_samples(pipe, _open(database), finished, pending))
-
-
-def _open(database: Path | None) -> AbstractAsyncContextManager[Store]:
-    opened: AbstractAsyncContextManager[Store]
-    if database is None:
-        opened = MemoryTaskStore(MemoryOptions(), SystemClock())
-    else:
-        opened = SqliteTaskStore(SqliteOptions(path=str(database)), SystemClock())
-    return opened
+    asyncio.run(_samples(pipe, store(options, SystemClock()), finished, pending))
 
 
 async def _samples(
@@ -106,11 +121,15 @@ CLAIM = Figure(
         _in_memory("memory, full", full=True),
         _in_sqlite("SQLite, empty", full=False),
         _in_sqlite("SQLite, full", full=True),
+        _in_postgres("PostgreSQL, empty", full=False),
+        _in_postgres("PostgreSQL, full", full=True),
     ],
     [
         Line("memory, empty"),
         Line("memory, full", "memory, empty", at_most=1.5),
         Line("SQLite, empty"),
         Line("SQLite, full", "SQLite, empty", at_most=1.5),
+        Line("PostgreSQL, empty"),
+        Line("PostgreSQL, full", "PostgreSQL, empty", at_most=1.5),
     ],
 )

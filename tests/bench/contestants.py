@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
+import postgres
 import servers
 from bench import Bench, Contestant, Sample
 from servers import Server
@@ -27,8 +28,40 @@ ORIGINAL, SCANNING = floor("original:app"), floor("original:scanning")
 
 def service(*settings: Mapping[str, str]) -> Start:
     """The service with these settings, later ones winning."""
-    merged = {key: value for part in settings for key, value in part.items()}
+    merged = _merged(*settings)
     return lambda bench: servers.service(bench.new_directory(), merged)
+
+
+def in_postgres(*settings: Mapping[str, str]) -> Start:
+    """The service with these settings, on a database of its own; the server takes any core."""
+
+    @contextmanager
+    def start(bench: Bench) -> Iterator[Server]:
+        with postgres.database() as dsn, service(on_postgres(dsn), *settings)(bench) as server:
+            yield server
+
+    return start
+
+
+def in_two_processes(*settings: Mapping[str, str]) -> Start:
+    """The same, with the tasks left to a worker; the API is the server."""
+
+    @contextmanager
+    def start(bench: Bench) -> Iterator[Server]:
+        with postgres.database() as dsn:
+            merged = _merged(on_postgres(dsn), *settings)
+            with (
+                servers.service(bench.new_directory(), merged, "--no-worker") as api,
+                servers.worker(bench.new_directory(), merged),
+            ):
+                yield api
+
+    return start
+
+
+def on_postgres(dsn: str) -> Mapping[str, str]:
+    """The settings that name this database."""
+    return {"STORE__BACKEND": "postgres", "STORE__DSN": dsn}
 
 
 def kept_in_memory(bench: Bench) -> AbstractContextManager[Server]:
@@ -40,6 +73,10 @@ def kept_in_memory(bench: Bench) -> AbstractContextManager[Server]:
 def kept_in_sqlite(bench: Bench) -> AbstractContextManager[Server]:
     """A `Start`: SQLite with as many."""
     return servers.service(bench.copy_of_kept(), SQLITE | QUIET)
+
+
+def _merged(*settings: Mapping[str, str]) -> Mapping[str, str]:
+    return {key: value for part in settings for key, value in part.items()}
 
 
 def sampled(label: str, start: Start, measurement: Measurement) -> Contestant:

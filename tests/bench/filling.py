@@ -27,7 +27,12 @@ _RESULT = b'{"output":"Processed input: kept"}'
 async def submit(store: Store, number: int) -> None:
     """Make that many pending tasks."""
     for begin in range(0, number, _BATCH):
-        await store.submit([_new_task() for _ in range(min(_BATCH, number - begin))], LIMITS)
+        await submit_at_once(store, min(_BATCH, number - begin))
+
+
+async def submit_at_once(store: Store, number: int) -> None:
+    """The same in one call."""
+    await store.submit([_new_task() for _ in range(number)], LIMITS)
 
 
 async def claim(store: Store, number: int) -> list[Claim]:

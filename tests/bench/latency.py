@@ -7,7 +7,17 @@ from typing import Final
 import load
 import tasks
 from bench import Bench, Figure, Line
-from contestants import BARE, MEMORY, QUIET, SQLITE, sampled, service
+from contestants import (
+    BARE,
+    MEMORY,
+    QUIET,
+    SQLITE,
+    in_postgres,
+    in_two_processes,
+    sampled,
+    service,
+)
+from load import Answers
 from servers import Server
 
 _IDLE_PER_SECOND = 50
@@ -25,11 +35,33 @@ def _answered(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
 
 def _begun(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     """From the sending of the submit to the first line that the executor runs."""
-    answers = bench.load(load.paced, server, bench.scale.seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
+    answers, began = _run(bench, server, bench.scale.seconds)
+    return {label: _percentile(50, answers.sent, began)}
+
+
+def _answered_at_length(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    seconds = bench.scale.paced_seconds
+    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
+    return _middle_and_end(label, answers.sent, answers.received)
+
+
+def _begun_at_length(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    answers, began = _run(bench, server, bench.scale.paced_seconds)
+    return _middle_and_end(label, answers.sent, began)
+
+
+def _run(bench: Bench, server: Server, seconds: float) -> tuple[Answers, list[float]]:
+    """Submit for so long; the answers, and when the execution of each task began."""
+    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
     made = tasks.ids(answers)
     views = tasks.finished(bench, server, made)
-    began = [views[task_id].result["output"] for task_id in made]
-    return {label: _percentile(50, answers.sent, began)}
+    return answers, [views[task_id].result["output"] for task_id in made]
+
+
+def _middle_and_end(
+    label: str, begins: Sequence[float], ends: Sequence[float]
+) -> Mapping[str, float]:
+    return {f"{label}, p{percent}": _percentile(percent, begins, ends) for percent in (50, 99)}
 
 
 def _paced(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
@@ -65,6 +97,25 @@ IDLE = Figure(
         Line("bare Litestar"),
         Line("memory", "bare Litestar", at_most=2),
         Line("SQLite", "bare Litestar", at_most=3),
+    ],
+)
+
+WAKE_UP = Figure(
+    "wake-up",
+    "the same on PostgreSQL from one process to another, 50 a second for 20 s",
+    "ms",
+    [
+        sampled("bare Litestar", BARE, _answered_at_length),
+        sampled("one process", in_postgres(QUIET, _STAMPING), _begun_at_length),
+        sampled("two processes", in_two_processes(QUIET, _STAMPING), _begun_at_length),
+    ],
+    [
+        Line("bare Litestar, p50"),
+        Line("bare Litestar, p99"),
+        Line("one process, p50", "bare Litestar, p50"),
+        Line("one process, p99", "bare Litestar, p99"),
+        Line("two processes, p50", "bare Litestar, p50"),
+        Line("two processes, p99", "bare Litestar, p99"),
     ],
 )
 

@@ -10,11 +10,18 @@ from pathlib import Path
 
 _CORES = sorted(os.sched_getaffinity(0))
 LOAD_CORE, SERVER_CORE = _CORES[0], _CORES[-1]
+ALL_CORES = frozenset(_CORES)
 
 
 def process_on(core: int) -> ProcessPoolExecutor:
     """A process of its own that runs functions on this core and gives back what they return."""
     return ProcessPoolExecutor(1, get_context("spawn"), os.sched_setaffinity, (0, {core}))
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process, anybody's, has used of the CPU, its threads included."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def describe(directory: Path) -> dict[str, str]:

@@ -22,7 +22,8 @@ def heading(machine: Mapping[str, str], rounds: int, *, quick: bool) -> str:
 def table(measured: Measured) -> str:
     figure = measured.figure
     title = f"{figure.title} [{figure.name}]" + (f", {figure.unit}" if figure.unit else "")
-    lines = [title, *(_row(measured, line) for line in figure.lines)]
+    lines = [title, *(_row(measured, line) for line in _lines(measured))]
+    lines += [f"  skipped: {reason}" for reason in dict.fromkeys(measured.skipped)]
     if figure.unit == "/s" and measured.load_busy > _BUSY:
         lines.append(f"  the load used {measured.load_busy:.0%} of its core: it set the pace")
     return "\n".join(lines)
@@ -35,8 +36,14 @@ def as_json(measured: Measured) -> dict[str, Any]:
         "title": figure.title,
         "unit": figure.unit,
         "load_busy": round(measured.load_busy, 2),
-        "lines": [_line_as_json(measured, line) for line in figure.lines],
+        "skipped": measured.skipped,
+        "lines": [_line_as_json(measured, line) for line in _lines(measured)],
     }
+
+
+def _lines(measured: Measured) -> list[Line]:
+    """Those that were measured."""
+    return [line for line in measured.figure.lines if line.label in measured.values]
 
 
 def _row(measured: Measured, line: Line) -> str:

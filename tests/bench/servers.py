@@ -6,17 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-from machine import SERVER_CORE
+from machine import ALL_CORES, SERVER_CORE, cpu_seconds
 
 HERE = Path(__file__).parent
+_SERVER_CORES = frozenset({SERVER_CORE})
 SLOTS = 8
 _START_SECONDS = 300
-_SERVE = (sys.executable, "-m", "entrypoints", "serve")
+_TASK_AGENT = (sys.executable, "-m", "entrypoints")
+_SERVE = (*_TASK_AGENT, "serve")
 _STRACE = ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-o")
 
 
@@ -41,6 +44,10 @@ class Server:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGESIZE") / 1e6
 
+    def cpu_seconds(self) -> float:
+        """What the process has used of the CPU."""
+        return cpu_seconds(self.process.pid)
+
     def fsyncs(self) -> int:
         """How often a `traced` server has asked for a flush to the disk."""
         return (self.directory / "fsyncs").read_text().count("sync(")
@@ -61,13 +68,27 @@ def floor(app: str, directory: Path) -> Iterator[Server]:
 
 @contextmanager
 def service(
-    directory: Path, settings: Mapping[str, str], *, traced: bool = False
+    directory: Path,
+    settings: Mapping[str, str],
+    *options: str,
+    traced: bool = False,
+    cores: AbstractSet[int] = _SERVER_CORES,
 ) -> Iterator[Server]:
     """The service, told by environment variables (`settings`, without their prefix)."""
     port = _free_port()
     trace = [*_STRACE, str(directory / "fsyncs")] if traced else []
     environ = _environ({**settings, "SERVER__PORT": str(port)})
-    with _process([*trace, *_SERVE], environ, directory) as process:
+    with _process([*trace, *_SERVE, *options], environ, directory, cores) as process:
+        _wait(process, directory, lambda: _answers(port))
+        yield Server(port, process, directory)
+
+
+@contextmanager
+def worker(directory: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """A worker of its own, on any core; its port answers probes alone."""
+    port = _free_port()
+    environ = _environ({**settings, "WORKER__PORT": str(port)})
+    with _process([*_TASK_AGENT, "worker"], environ, directory, ALL_CORES) as process:
         _wait(process, directory, lambda: _answers(port))
         yield Server(port, process, directory)
 
@@ -94,16 +115,19 @@ def _environ(settings: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _process(
-    command: Sequence[str], environ: Mapping[str, str], directory: Path
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    directory: Path,
+    cores: AbstractSet[int] = _SERVER_CORES,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on the server's core, killed in the end: what it holds is thrown away."""
+    """A process on these cores, killed in the end: what it holds is thrown away."""
     with (directory / "stderr").open("wb") as log:
         process = subprocess.Popen(
             command,
             cwd=directory,
             env={**os.environ, **environ},
             stderr=log,
-            preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
     try:
         yield process

@@ -1,5 +1,11 @@
-"""The stores that we ship: a test that asks for a `kind` runs on each of them."""
+"""The stores that we ship: a test that asks for a `kind` runs on each of them.
 
+Tests of this folder may be `async def`.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -57,3 +63,19 @@ def kind(request: pytest.FixtureRequest) -> StoreKind:
     """Each store in turn."""
     kind: StoreKind = request.getfixturevalue(request.param)
     return kind
+
+
+@pytest.fixture
+def dsn(new_schema: Callable[[], str]) -> str:
+    """The DSN of an empty schema of the test's own."""
+    return new_schema()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the `async def` tests of this folder on an event loop of their own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
+    return True

@@ -1,39 +1,24 @@
-"""What only PostgreSQL promises: several processes on one database, and a server that goes away."""
+"""What only PostgreSQL promises: several processes on one database."""
 
 import asyncio
-import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
+from adapters.stores.postgres.store import SESSION, SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
-from domain.errors import StoreUnavailable, StoreUnusable
+from domain.errors import StoreUnusable
 from domain.ports import Completed
 from domain.task import ANONYMOUS, TaskStatus
 
-T = TypeVar("T")
-
 DEADLINE = 10.0
 LEASE = 30.0
-
-
-def on_event_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
-
-
-@pytest.fixture
-def dsn(new_schema: Callable[[], str]) -> str:
-    return new_schema()
 
 
 def node(dsn: str) -> PostgresTaskStore:
@@ -49,7 +34,6 @@ async def statements(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-@on_event_loop
 async def test_two_nodes_that_claim_at_once_get_each_task_once(dsn: str) -> None:
     async with node(dsn) as one, node(dsn) as other:
         await one.submit([new_task() for _ in range(200)], NO_LIMITS)
@@ -61,7 +45,6 @@ async def test_two_nodes_that_claim_at_once_get_each_task_once(dsn: str) -> None
         assert (await other.counts()).running == 200
 
 
-@on_event_loop
 async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
     async with node(dsn) as one, node(dsn) as other:
         told = asyncio.Event()
@@ -72,7 +55,30 @@ async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
                 await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
 
 
-@on_event_loop
+async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn: str) -> None:
+    made: list[asyncpg.Connection] = []
+    broken: list[object] = []
+    told = asyncio.Event()
+
+    async def connect() -> asyncpg.Connection:
+        made.append(await asyncpg.connect(dsn))
+        return made[-1]
+
+    def end_connection() -> None:
+        made[0].terminate()
+        told.set()
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+    async with statements(dsn) as server, Hints(connect) as hints:
+        hints.on_work(end_connection)
+        hints.on_cancel(end_connection)
+        async with asyncio.timeout(DEADLINE):
+            while not told.is_set():  # until it listens; two hints of one commit come together
+                await server.execute("NOTIFY task_hint, 'w'; NOTIFY task_hint, 'c'")
+                await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+    assert broken == []
+
+
 async def test_a_task_that_another_node_took_over_refuses_the_first_ones_result(dsn: str) -> None:
     async with node(dsn) as one, node(dsn) as other:
         await one.submit([new_task()], NO_LIMITS)
@@ -80,44 +86,35 @@ async def test_a_task_that_another_node_took_over_refuses_the_first_ones_result(
         assert [taken.fence for taken in await other.reclaim(5, 10)] == [lost.fence]
         [taken] = await other.claim("other", {"echo": 1}, LEASE)
         assert await one.renew([lost.fence], LEASE) == set()
-        assert await one.settle([Completed(lost.fence, b'{"output":"late"}', None)]) == [False]
-        assert await other.settle([Completed(taken.fence, RESULT, None)]) == [True]
+        assert await one.settle([Completed(lost.fence, b'{"output":"late"}', None)]) == [None]
+        assert await other.settle([Completed(taken.fence, RESULT, None)]) == [TaskStatus.COMPLETED]
         task = await one.get(lost.task.id, ANONYMOUS)
         assert task is not None
         assert (task.status, task.attempt, task.result) == (TaskStatus.COMPLETED, 2, RESULT)
 
 
-@on_event_loop
-async def test_connections_that_the_server_ends_are_made_anew(dsn: str) -> None:
-    async with node(dsn) as store, statements(dsn) as server:
-        await store.submit([new_task()], NO_LIMITS)
-        await server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        [claim] = await healed(lambda: store.claim(WORKER, {"echo": 1}, LEASE))
-        assert await healed(lambda: store.renew([claim.fence], LEASE)) == {claim.fence}
-        assert await healed(lambda: store.settle([Completed(claim.fence, RESULT, None)])) == [True]
+async def test_a_claim_is_not_compiled_however_much_the_planner_expects_of_it(dsn: str) -> None:
+    async with node(dsn):
+        plan = await plan_of_a_claim(dsn, {"jit_above_cost": "0"})
+    assert "JIT:" not in plan, "\n".join(plan)
 
 
-async def healed(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What the call answers once the store has noticed which of its connections are gone."""
-    async with asyncio.timeout(DEADLINE):
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable:
-                continue
+async def plan_of_a_claim(dsn: str, settings: dict[str, str]) -> list[str]:
+    """The lines of EXPLAIN, in a session of the store's own kind but for these settings."""
+    server = await asyncpg.connect(dsn, server_settings={**SESSION, **settings})
+    try:
+        explained = f"EXPLAIN {SQL['claim_tasks']}"
+        return [line for [line] in await server.fetch(explained, WORKER, ["echo"], [8], 30_000_000)]
+    finally:
+        await server.close()
 
 
-@on_event_loop
 async def test_a_server_that_is_not_there_cannot_be_used() -> None:
     with pytest.raises(StoreUnusable):
         async with node("postgresql://postgres@127.0.0.1:1/test"):
             pass
 
 
-@on_event_loop
 async def test_a_newer_schema_is_refused_and_left_alone(dsn: str) -> None:
     async with node(dsn):
         pass
@@ -129,7 +126,16 @@ async def test_a_newer_schema_is_refused_and_left_alone(dsn: str) -> None:
         assert await server.fetchval("SELECT count(*) FROM task_schema") == NEWEST + 1
 
 
-@on_event_loop
+async def test_without_migrating_an_empty_schema_is_refused_and_left_empty(dsn: str) -> None:
+    with pytest.raises(StoreUnusable, match="task-agent migrate"):
+        async with PostgresTaskStore(
+            PostgresOptions(dsn=dsn, migrate_on_start=False), SystemClock()
+        ):
+            pass
+    async with statements(dsn) as server:
+        assert await server.fetchval("SELECT to_regclass('task_schema')") is None
+
+
 async def test_nodes_that_open_an_empty_database_at_once_all_find_the_schema(dsn: str) -> None:
     async def open_and_look() -> int:
         async with node(dsn) as store:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore, batches
+from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore, batches, tables
 from adapters.testing.fakes import FakeClock
-from adapters.testing.store_case import LEASE, NO_LIMITS, RESULT, USAGE, WORKER, new_task
+from adapters.testing.store_case import LEASE, NO_LIMITS, RESULT, USAGE, WORKER, ids, new_task
 from domain.errors import StoreUnavailable
-from domain.ports import Completed, HandedBack, TaskCounts
-from domain.task import ANONYMOUS, NewTask, TaskStatus
+from domain.ports import Accepted, Completed, HandedBack, Replayed, TaskCounts
+from domain.task import ANONYMOUS, Idempotency, NewTask, TaskStatus
 
 Scenario = Callable[[SqliteTaskStore], Awaitable[None]]
 
@@ -30,11 +30,16 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def play(path: Path) -> Callable[[Scenario], None]:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def play(path: Path, clock: FakeClock) -> Callable[[Scenario], None]:
     """Runs a scenario on an open store."""
 
     async def opened(scenario: Scenario) -> None:
-        async with SqliteTaskStore(SqliteOptions(path=str(path)), FakeClock()) as store:
+        async with SqliteTaskStore(SqliteOptions(path=str(path)), clock) as store:
             await scenario(store)
 
     return lambda scenario: asyncio.run(opened(scenario))
@@ -133,7 +138,7 @@ def test_a_task_that_cannot_be_stored_spoils_none_of_its_neighbours(play: Play) 
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         assert [isinstance(answer, Exception) for answer in answers] == [0, 0, 1, 1, 0, 0]
         assert isinstance(answers[2], StoreUnavailable)
-        assert await settling == [True]
+        assert await settling == [TaskStatus.COMPLETED]
         assert await store.counts() == TaskCounts(pending=4, completed=1)
         for task in good:
             assert await store.get(task.id, ANONYMOUS) is not None
@@ -148,6 +153,82 @@ def test_a_submit_of_several_tasks_is_stored_whole_or_not_at_all(play: Play) -> 
             await store.submit([new_task(), task, task], NO_LIMITS)
         assert await store.counts() == TaskCounts()
         assert await store.get(task.id, ANONYMOUS) is None
+
+    play(scenario)
+
+
+SAME = Idempotency("key", b"fingerprint")
+
+
+def test_of_equal_submits_that_share_a_commit_one_is_accepted(play: Play) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        async with gathering(store):
+            waiting = [submit(store, new_task(), new_task(idempotency=SAME)) for _ in range(8)]
+        answers = [answer for [_, answer] in await asyncio.gather(*waiting)]
+        assert [type(answer) for answer in answers] == [Accepted] + 7 * [Replayed]
+        assert len({answer.task.id for answer in answers}) == 1
+        assert await store.counts() == TaskCounts(pending=9)
+
+    play(scenario)
+
+
+def test_a_task_can_be_cancelled_in_the_commit_that_stores_it(play: Play) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        task = new_task()
+        async with gathering(store):
+            submitting = submit(store, task)
+            cancelling = asyncio.create_task(store.request_cancel(task.id, ANONYMOUS))
+        await submitting
+        cancelled = await cancelling
+        assert cancelled is not None
+        assert cancelled.status is TaskStatus.CANCELLED
+        assert await store.get(task.id, ANONYMOUS) == cancelled
+        assert await store.counts() == TaskCounts(cancelled=1)
+
+    play(scenario)
+
+
+def test_a_key_is_free_in_the_commit_that_deletes_its_task(play: Play) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        first, second = new_task(idempotency=SAME), new_task(idempotency=SAME)
+        async with gathering(store):
+            submitting = submit(store, first)
+            deleting = asyncio.create_task(store.delete(first.id, ANONYMOUS))
+            anew = submit(store, second)
+        await submitting
+        assert await deleting
+        assert [type(answer) for answer in await anew] == [Accepted]
+        assert await store.get(first.id, ANONYMOUS) is None
+        assert await store.counts() == TaskCounts(pending=1)
+
+    play(scenario)
+
+
+def test_a_claim_that_was_not_committed_is_repeated_with_what_had_become_due(
+    play: Play, clock: FakeClock
+) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        task = new_task(delay_seconds=1)
+        await store.submit([task], NO_LIMITS)
+        clock.advance(1)
+        store._writing.set_authorizer(no_commits)
+        with pytest.raises(StoreUnavailable):
+            await store.claim(WORKER, {"echo": 1}, LEASE)
+        store._writing.set_authorizer(None)
+        assert ids(await store.claim(WORKER, {"echo": 1}, LEASE)) == [task.id]
+
+    play(scenario)
+
+
+def test_what_becomes_due_at_once_comes_in_turn_a_bounded_number_a_claim(
+    play: Play, clock: FakeClock, monkeypatch: Any
+) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        monkeypatch.setattr(tables, "_RIPENED_PER_CLAIM", 3)
+        await store.submit([new_task(delay_seconds=1) for _ in range(7)], NO_LIMITS)
+        clock.advance(1)
+        claims = [await store.claim(WORKER, {"echo": 9}, LEASE) for _ in range(4)]
+        assert [len(claimed) for claimed in claims] == [3, 3, 1, 0]
 
     play(scenario)
 
@@ -168,7 +249,7 @@ def test_a_commit_that_fails_fails_all_that_share_it(play: Play, path: Path) -> 
         with closing(sqlite3.connect(path)) as other:
             assert other.execute("SELECT status FROM task").fetchall() == [("running",)]
         await store.check()
-        assert await store.settle([HandedBack(claim.fence)]) == [True]
+        assert await store.settle([HandedBack(claim.fence)]) == [TaskStatus.PENDING]
 
     play(scenario)
 

@@ -1,4 +1,4 @@
-"""What SQLite's statements cost does not grow with the finished tasks that are kept."""
+"""What SQLite's statements cost does not grow with the tasks that are kept, or wait."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
-from adapters.stores.sqlite.tables import SQL
+from adapters.stores.sqlite.statements import SQL
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import (
     BUSY,
@@ -25,6 +25,7 @@ from adapters.testing.store_case import (
 )
 from domain.errors import StoreUnavailable
 from domain.ports import (
+    Cancelled,
     Completed,
     Failed,
     Fence,
@@ -34,10 +35,12 @@ from domain.ports import (
     SubmitLimits,
     TaskCounts,
 )
+from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import ANONYMOUS
+from domain.task import ANONYMOUS, Idempotency, NewTask
 
-FINISHED = 20_000
+FEW, MANY = 2_000, 20_000
+HOUR = 3600.0
 FAR_OFF = RetentionPolicy(retention_seconds=86_400, max_tasks=1_000_000)
 LIMITS = SubmitLimits(max_pending=1_000_000, retention=FAR_OFF)
 
@@ -49,28 +52,63 @@ async def opened(directory: Path, clock: FakeClock | None = None) -> AsyncIterat
         yield store
 
 
-async def fill(store: SqliteTaskStore, tasks: int) -> None:
+async def finish(store: SqliteTaskStore, tasks: int) -> None:
     """So many finished tasks."""
     await store.submit([new_task() for _ in range(tasks)], NO_LIMITS)
     claims = await store.claim(WORKER, {"echo": tasks}, LEASE)
     await store.settle([Completed(claim.fence, RESULT, USAGE) for claim in claims])
 
 
+async def delay(store: SqliteTaskStore, tasks: int) -> None:
+    """So many tasks that are due in an hour."""
+    await store.submit([new_task(delay_seconds=HOUR) for _ in range(tasks)], NO_LIMITS)
+
+
+async def line_up(store: SqliteTaskStore, tasks: int) -> None:
+    """So many tasks in turn."""
+    await store.submit([new_task() for _ in range(tasks)], NO_LIMITS)
+
+
+BY_ID = "INDEX sqlite_autoindex_task_1 (id=?)"
+IN_TURN = "INDEX task_pending (executor=? AND is_waiting=? AND status=?"
+OF_OWNER = "INDEX task_of_owner (owner=? AND created_at>? AND created_at<?)"
 HOT: dict[str, tuple[str, ...]] = {
-    "get_task": ("INDEX sqlite_autoindex_task_1 (id=?)",),
-    "claim_due": ("INDEX task_due (executor=? AND rank<?)",),
-    "claim_task": ("INDEX sqlite_autoindex_task_1 (id=?)",),
-    "renew_lease": ("INDEX sqlite_autoindex_task_1 (id=?)",),
-    "settle_task": ("INDEX sqlite_autoindex_task_1 (id=?)",),
+    "get_task": (BY_ID,),
+    "get_payload": (BY_ID,),
+    "live_task": (BY_ID,),
+    "running_attempt": (BY_ID,),
+    "find_newest_first": (OF_OWNER,),
+    "find_oldest_first": (OF_OWNER,),
+    "found_task": ("INTEGER PRIMARY KEY (rowid=?)",),
+    "owners": ("COVERING INDEX task_of_owner (owner>?)",),
+    "key_holder": ("INDEX task_key (owner=? AND idempotency_key=?)",),
+    "free_key": ("INDEX task_key (owner=? AND idempotency_key=?)",),
+    "queue_position": (
+        f"COVERING {IN_TURN} AND rank<?)",
+        "INDEX task_waiting (due_at<?)",
+    ),
+    "queue_lines": ("INDEX task_pending", "INDEX task_running"),
+    "pending_executors": ("COVERING INDEX task_pending (executor>?)",),
+    "next_in_turn": (f"{IN_TURN})", "INDEX task_waiting (due_at<?)"),
+    "claim_due": (f"{IN_TURN})",),
+    "claim_task": (BY_ID,),
+    "first_due": ("INDEX task_waiting",),
+    "ripen_tasks": ("INDEX task_waiting (due_at<?)",),
+    "renew_lease": (BY_ID,),
+    "finish_task": (BY_ID,),
+    "finish_result": (BY_ID,),
+    "move_task": (BY_ID,),
+    "delete_task": (BY_ID,),
+    "expire_tasks": ("INDEX task_deadline (deadline<?)",),
     "reclaim_expired": ("INDEX task_running (lease_until<?)",),
-    "reclaim_task": ("INDEX",),
     "expire_leases": ("INDEX task_running",),
-    "reroute_pending": ("INDEX task_due",),
-    "reroute_tasks": ("INDEX task_due (executor=?)",),
+    "reroute_pending": ("INDEX task_pending",),
+    "reroute_tasks": ("INDEX task_pending (executor=?)",),
     "purge_expired": ("INDEX task_finished (completed_at<?)",),
     "purge_excess": ("INDEX task_finished_by_creation",),
     "oldest_completion": ("INDEX task_finished",),
 }
+SORTED_OF_LITTLE = {"reroute_pending", "queue_lines", "next_in_turn"}
 
 
 @pytest.mark.parametrize("statement", HOT)
@@ -86,7 +124,7 @@ def test_a_statement_finds_its_tasks_by_an_index(tmp_path: Path, statement: str)
     found = asyncio.run(plan())
     assert all(index in found for index in HOT[statement]), found
     assert "SCAN task\n" not in found + "\n"
-    assert "TEMP B-TREE" not in found or statement == "reroute_pending"
+    assert "TEMP B-TREE" not in found or statement in SORTED_OF_LITTLE
 
 
 class Anything(dict[str, int]):
@@ -97,10 +135,24 @@ class Anything(dict[str, int]):
 
 
 Step = Callable[[SqliteTaskStore], Awaitable[object]]
+NOWHERE = Fence("nowhere", 1)
+KEYED = new_task(idempotency=Idempotency("key", b"the same"))
 STEPS: dict[str, Step] = {
     "submit": lambda store: store.submit([new_task()], LIMITS),
+    "submit with a key": lambda store: store.submit([KEYED], LIMITS),
+    "submit with a key again": lambda store: store.submit([KEYED], LIMITS),
+    "get": lambda store: store.get(KEYED.id, ANONYMOUS),
+    "find": lambda store: store.find(TaskQuery(owner=ANONYMOUS)),
+    "find what is not there": lambda store: store.find(TaskQuery(owner=None, executor="gone")),
+    "queue_position": lambda store: store.queue_position(KEYED.accepted(0)),
+    "backlog_seconds": lambda store: store.backlog_seconds(),
+    "ended": lambda store: store.ended([KEYED.id]),
+    "interruptions": lambda store: store.interruptions([NOWHERE]),
     "claim": lambda store: store.claim(WORKER, {"echo": 1, "other": 1}, LEASE),
     "claim of nothing": lambda store: store.claim(WORKER, {"other": 1}, LEASE),
+    "expire of nothing": lambda store: store.expire(100),
+    "request_cancel": lambda store: store.request_cancel(KEYED.id, ANONYMOUS),
+    "delete": lambda store: store.delete(KEYED.id, ANONYMOUS),
     "counts": lambda store: store.counts(),
     "purge of nothing": lambda store: store.purge(FAR_OFF, 100),
     "reclaim of nothing": lambda store: store.reclaim(5, 100),
@@ -108,16 +160,30 @@ STEPS: dict[str, Step] = {
 }
 
 
-def test_no_step_costs_more_with_twenty_thousand_finished_tasks(tmp_path: Path) -> None:
-    async def costs(finished: int) -> dict[str, int]:
-        directory = tmp_path / str(finished)
-        async with opened(directory) as store:
-            await fill(store, finished)
+@pytest.mark.parametrize("fill", [finish, delay, line_up])
+def test_no_step_costs_more_with_ten_times_as_many_tasks(
+    tmp_path: Path, fill: Callable[[SqliteTaskStore, int], Awaitable[None]]
+) -> None:
+    async def costs(tasks: int) -> dict[str, int]:
+        async with opened(tmp_path / str(tasks)) as store:
+            await fill(store, tasks)
             return {name: await cost(store, step) for name, step in STEPS.items()}
 
-    empty, full = asyncio.run(costs(0)), asyncio.run(costs(FINISHED))
-    assert empty["submit"] > 0
-    assert full == {name: pytest.approx(steps, abs=20) for name, steps in empty.items()}
+    few, many = asyncio.run(costs(FEW)), asyncio.run(costs(MANY))
+    assert few["submit"] > 0
+    assert many == {name: pytest.approx(steps, abs=20) for name, steps in few.items()}
+
+
+def test_looking_at_the_queue_costs_no_more_with_many_finished_tasks(
+    tmp_path: Path,
+) -> None:
+    async def costs(tasks: int) -> int:
+        async with opened(tmp_path / str(tasks)) as store:
+            await finish(store, tasks)
+            await line_up(store, 10)
+            return await cost(store, lambda store: store.queue(ANONYMOUS))
+
+    assert asyncio.run(costs(FEW)) == pytest.approx(asyncio.run(costs(10)), abs=20)
 
 
 async def cost(store: SqliteTaskStore, step: Step) -> int:
@@ -129,9 +195,11 @@ async def cost(store: SqliteTaskStore, step: Step) -> int:
         instructions += 1
         return 0
 
-    store._writing.set_progress_handler(count, 1)
+    for connection in (store._writing, store._reading):
+        connection.set_progress_handler(count, 1)
     await step(store)
-    store._writing.set_progress_handler(None, 1)
+    for connection in (store._writing, store._reading):
+        connection.set_progress_handler(None, 1)
     return instructions
 
 
@@ -147,7 +215,7 @@ def test_room_below_zero_is_no_room_though_to_sqlite_it_is_no_limit(tmp_path: Pa
 def test_opening_counts_no_tasks(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as store:
-            await fill(store, 3)
+            await finish(store, 3)
         with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as connection:
             connection.execute("UPDATE task_count SET completed = 1000003")
         async with opened(tmp_path) as store:
@@ -181,17 +249,22 @@ async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Rando
     clock.advance(roll.choice([0, 1, LEASE + 1]))
     limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 4, max_tasks=40))
     claims = await store.claim(WORKER, {"echo": roll.randint(0, 8)}, LEASE)
+    known = await store.find(TaskQuery(owner=ANONYMOUS))
     ways: list[Callable[[Fence], Outcome]] = [
         lambda fence: Completed(fence, RESULT, USAGE),
         lambda fence: Failed(fence, ERROR),
         lambda fence: Retry(fence, BUSY, 1.0),
         HandedBack,
+        Cancelled,
     ]
     twice = new_task()
     answers = await asyncio.gather(
-        store.submit([new_task() for _ in range(roll.randint(1, 9))], limits),
+        store.submit([some_task(roll) for _ in range(roll.randint(1, 9))], limits),
         store.settle([roll.choice(ways)(claim.fence) for claim in claims if roll.random() < 0.8]),
         store.submit([twice, twice], LIMITS),
+        *[store.request_cancel(one.task.id, ANONYMOUS) for one in known.found[::6]],
+        *[store.delete(one.task.id, ANONYMOUS) for one in known.found[::9]],
+        store.expire(limit=2),
         store.reclaim(max_crashes=1, limit=3),
         store.purge(limits.retention, limit=2),
         store.get(twice.id, ANONYMOUS),
@@ -200,3 +273,11 @@ async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Rando
     assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [
         StoreUnavailable
     ]
+
+
+def some_task(roll: random.Random) -> NewTask:
+    return new_task(
+        delay_seconds=roll.choice([None, None, LEASE]),
+        deadline_seconds=roll.choice([None, None, LEASE]),
+        idempotency=roll.choice([None, None, Idempotency(roll.choice("abc"), b"the same")]),
+    )

@@ -62,7 +62,8 @@ def test_everything_but_submits_goes_on_below_the_floor(tmp_path: Path) -> None:
             clock.advance(1)
             [claim] = await store.claim(WORKER, {"echo": 1}, LEASE)
             assert await store.renew([claim.fence], LEASE) == {claim.fence}
-            assert await store.settle([Completed(claim.fence, RESULT, USAGE)]) == [True]
+            settled = await store.settle([Completed(claim.fence, RESULT, USAGE)])
+            assert settled == [TaskStatus.COMPLETED]
             found = await store.get(task.id, ANONYMOUS)
             assert found is not None
             assert found.status is TaskStatus.COMPLETED

@@ -10,15 +10,20 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from stat import S_IMODE
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from adapters.json_columns import json_text
 from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore
 from adapters.stores.sqlite.opening import MIGRATIONS, NEWEST
 from adapters.testing.fakes import FakeClock
-from adapters.testing.store_case import NO_LIMITS, new_task
+from adapters.testing.store_case import LEASE, NO_LIMITS, RESULT, USAGE, WORKER, ids, new_task
 from domain.errors import StoreUnusable
-from domain.task import ANONYMOUS
+from domain.ports import TaskCounts
+from domain.query import TaskQuery
+from domain.task import ANONYMOUS, Task, TaskStatus
 
 
 def opened(path: Path, *, migrate: bool = True) -> SqliteTaskStore:
@@ -128,6 +133,90 @@ def test_an_older_schema_is_brought_up_to_date(sound: Path) -> None:
     with closing(sqlite3.connect(sound)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (NEWEST,)
         assert connection.execute("SELECT count(*) FROM task").fetchone() == (0,)
+
+
+def test_a_file_of_version_1_is_brought_up_to_date_with_its_tasks_intact(sound: Path) -> None:
+    become_version_1(sound)
+    clock = FakeClock(now=START + 10)
+
+    async def scenario() -> None:
+        async with SqliteTaskStore(SqliteOptions(path=str(sound)), clock) as store:
+            assert await store.counts() == TaskCounts(pending=2, running=1, completed=1)
+            found = await store.find(TaskQuery(owner=ANONYMOUS, with_result=True, with_input=True))
+            assert [one.task for one in reversed(found.found)] == OF_VERSION_1
+            assert {one.input for one in found.found} == {b'"hello"'}
+            assert await store.queue_position(OF_VERSION_1[1]) == 1
+            assert ids(await store.claim(WORKER, {"echo": 9}, LEASE)) == ["due"]
+            clock.advance(1)
+            assert ids(await store.claim(WORKER, {"echo": 9}, LEASE)) == ["to be retried"]
+            await store.reclaim(max_crashes=5, limit=9)
+            assert ids(await store.claim(WORKER, {"echo": 9}, LEASE)) == ["running"]
+
+    asyncio.run(scenario())
+
+
+START = 1_700_000_000_000_000
+
+
+def of_version_1(task_id: str, rank: int, **changes: Any) -> Task:
+    task = new_task(id=task_id, metadata={"key": "ü"}).accepted(START)
+    return replace(task, rank=START + rank, due_at=START + rank, **changes)
+
+
+OF_VERSION_1 = [
+    of_version_1("running", 0, status=TaskStatus.RUNNING, attempt=1, started_at=START + 2),
+    of_version_1("due", 0),
+    of_version_1("to be retried", 1_000_000, attempt=1, failures=1),
+    of_version_1(
+        "completed",
+        0,
+        status=TaskStatus.COMPLETED,
+        attempt=1,
+        started_at=START + 1,
+        completed_at=START + 3,
+        result=RESULT,
+        usage=USAGE,
+    ),
+]
+
+
+def become_version_1(path: Path) -> None:
+    become_an_older_one(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(MIGRATIONS[0][1])
+        for number, task in enumerate(OF_VERSION_1, 1):
+            insert(connection, number, task)
+        connection.execute("UPDATE task_count SET pending = 2, running = 1, completed = 1")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+
+
+def insert(connection: sqlite3.Connection, number: int, task: Task) -> None:
+    connection.execute(
+        "INSERT INTO task VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 1.5, ?, ?, ?, NULL)",
+        (
+            number,
+            task.id,
+            task.owner,
+            task.status.value,
+            task.executor,
+            task.model,
+            task.timeout_seconds,
+            task.max_attempts,
+            task.rank,
+            task.created_at,
+            task.attempt,
+            task.failures,
+            WORKER,
+            task.started_at,
+            task.completed_at,
+            json_text(task.usage),
+        ),
+    )
+    payload = (number, json_text(task.metadata), b"{}", b'"hello"')
+    connection.execute("INSERT INTO task_payload VALUES (?, ?, ?, ?)", payload)
+    if task.result is not None:
+        connection.execute("INSERT INTO task_result VALUES (?, ?)", (number, task.result))
 
 
 def become_an_older_one(path: Path) -> None:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from http.client import HTTPConnection, HTTPMessage
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPMessage
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import IO, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ T = TypeVar("T")
 START_SECONDS = 60  # a busy machine; how fast it is, `make bench` tells
 ANSWER_SECONDS = 20
 PAUSE_SECONDS = 0.02
+LOAD_PAUSE_SECONDS = 0.02  # of each client between two tasks
 
 
 def poll(probe: Callable[[], T], within: float, what: str) -> T:
@@ -46,11 +49,15 @@ class Answer(NamedTuple):
 class Service:
     """One service and its directory. It may be started again after its end, on the same data.
 
+    `command` is what `task-agent` is told to run: `serve`, `serve --no-worker` or `worker`.
     Settings are written `inference__max_concurrent_tasks=4`, as in the environment variables.
     Any free port is taken, a new one at each start.
     """
 
-    def __init__(self, directory: Path, environ: dict[str, str], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, command: str, directory: Path, environ: dict[str, str], settings: dict[str, Any]
+    ) -> None:
+        self.command = command
         self.directory = directory
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
@@ -62,11 +69,11 @@ class Service:
 
     # --- the process -------------------------------------------------------------------------
 
-    def launch(self, command: str = "serve") -> Self:
+    def launch(self, command: str | None = None) -> Self:
         """Start a process of this service, and do not wait for anything."""
         self.lines, self._ready = [], threading.Event()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "entrypoints", command],
+            [sys.executable, "-m", "entrypoints", *(command or self.command).split()],
             cwd=self.directory,
             env=self._environ | as_variables(self.settings),
             stdin=subprocess.DEVNULL,
@@ -75,15 +82,26 @@ class Service:
         )
         assert self.process.stderr is not None
         reading = (self.process.stderr, self.lines, self._ready)
-        threading.Thread(target=self._read_log, args=reading, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_log, args=reading, daemon=True)
+        self._reader.start()
         return self
 
     def start(self) -> Self:
-        """Start the process, and wait for `service_ready`."""
-        self.launch()
-        poll(lambda: self._ready.is_set() or self._ended(), START_SECONDS, "service_ready")
+        """Start the process, and wait for `service_ready`, or `worker_ready`."""
+        return self.launch().until_ready()
+
+    def until_ready(self) -> Self:
+        """Wait for the end of the start."""
+        poll(lambda: self._ready.is_set() or self._ended(), START_SECONDS, "ready")
         assert self._ready.is_set(), f"the service did not start:\n{self.log()}"
         return self
+
+    def failed_start(self, code: int, within: float) -> str:
+        """The message of a start that ends with this exit code."""
+        assert self.launch().exit_code(within) == code, self.log()
+        assert "Traceback" not in self.log()
+        assert not self._ready.is_set()
+        return self.log()
 
     def restart(self) -> Self:
         """Start again after the end of the process."""
@@ -100,12 +118,14 @@ class Service:
         self.process.send_signal(number)
 
     def exit_code(self, within: float) -> int:
-        """Wait for the end of the process."""
+        """Wait for the end of the process, and of its log."""
         assert self.process is not None
         try:
-            return self.process.wait(within)
+            code = self.process.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {within:g} seconds:\n{self.log()}") from None
+        self._reader.join()
+        return code
 
     def _ended(self) -> bool:
         assert self.process is not None
@@ -119,9 +139,9 @@ class Service:
     def _read_log(self, stream: IO[bytes], lines: list[str], ready: threading.Event) -> None:
         for line in stream:
             lines.append(line.decode())
-            if b'"service_ready"' in line:
+            if b'"service_ready"' in line or b'"worker_ready"' in line:
                 record = json.loads(line)
-                self.url = record["url"]
+                self.url = record["url"] or ""
                 self.ready_at = datetime.fromisoformat(record["timestamp"])
                 ready.set()
         stream.close()
@@ -190,6 +210,87 @@ class Service:
         return task
 
 
+class Load:
+    """Clients that submit quick tasks, service or no service, and remember what they saw."""
+
+    def __init__(self, service: Service, seed: int, clients: int = 2) -> None:
+        print(f"seed {seed}")
+        self.accepted: dict[str, str] = {}  # task and input
+        self.refused: list[Answer] = []
+        self.ended: dict[str, dict[str, Any]] = {}
+        self._service = service
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._submit_on_and_on, args=[Random(f"{seed}/{client}")])
+            for client in range(clients)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, text: str, delay_seconds: float) -> str | None:
+        """Submit a task, and give its id if it was accepted."""
+        answer = self._service.post(text, {"delay_seconds": delay_seconds})
+        if answer.status != 202:
+            self.refused.append(answer)
+            return None
+        task_id: str = answer.json["task_id"]
+        self.accepted[task_id] = text
+        return task_id
+
+    def look(self, task_id: str) -> Any:
+        """The task, after a check that nothing changed if it had ended when it was last seen.
+
+        None where the service does not tell.
+        """
+        answer = self._service.request("GET", f"/api/v1/task/{task_id}")
+        if answer.status != 200:
+            self.refused.append(answer)
+            return None
+        task = answer.json
+        assert self.ended.get(task_id) in (None, task)
+        if task["done"]:
+            self.ended[task_id] = task
+        return task
+
+    def are_done(self, task_ids: Iterable[str]) -> bool:
+        tasks = [self.look(task_id) for task_id in task_ids]
+        return all(task and task["done"] for task in tasks)
+
+    def go_on(self, number: int) -> None:
+        """Wait until so many more tasks are accepted."""
+        enough = len(self.accepted) + number
+        poll(lambda: len(self.accepted) >= enough, 30, "the load goes on")
+
+    def until_all_complete(self) -> int:
+        """Wait for the end of every accepted task, and give the number of starts beyond one each.
+
+        Each result must be right, and none that was seen may change.
+        """
+        for task_id, text in self.accepted.items():
+            poll(partial(self.are_done, [task_id]), 60, f"{task_id} ends")
+            task = self.ended[task_id]
+            assert task["status"] == "completed", task
+            assert task["result"] == {"output": f"Processed input: {text}"}
+        return sum(task["attempt"] - 1 for task in self.ended.values())
+
+    def _submit_on_and_on(self, random: Random) -> None:
+        while not self._stop.wait(LOAD_PAUSE_SECONDS):
+            try:
+                task_id = self.submit(f"{random.random()}", random.choice([0, 0.01, 0.05]))
+                if task_id and random.random() < 0.5:
+                    self.look(task_id)
+            except (OSError, HTTPException):
+                continue  # killed meanwhile: whether the task was taken is anybody's guess
+
+
 def as_variables(settings: dict[str, Any]) -> dict[str, str]:
     return {
         f"TASK_AGENT_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -203,6 +304,12 @@ def provide_poll() -> Callable[[Callable[[], T], float, str], T]:
     return poll
 
 
+@pytest.fixture(name="load_on")
+def provide_load() -> type[Load]:
+    """See `Load`."""
+    return Load
+
+
 @pytest.fixture
 def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Make services that are not started yet, each in a directory of its own unless told which."""
@@ -210,12 +317,15 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     numbers = count(1)
 
     def make(
-        directory: Path | None = None, environ: dict[str, str] | None = None, **settings: Any
+        directory: Path | None = None,
+        environ: dict[str, str] | None = None,
+        command: str = "serve",
+        **settings: Any,
     ) -> Service:
         directory = directory or tmp_path / f"service-{next(numbers)}"
         directory.mkdir(exist_ok=True)
-        settings = {"server__port": 0} | settings
-        services.append(Service(directory, clean_environment() | (environ or {}), settings))
+        environ = clean_environment() | (environ or {})
+        services.append(Service(command, directory, environ, {"server__port": 0} | settings))
         return services[-1]
 
     yield make

@@ -11,7 +11,6 @@ import pytest
 
 DATABASE = "data/task-agent.db"
 WRONG_SETTINGS, UNUSABLE = 2, 3  # exit codes
-SECONDS_FOR = {WRONG_SETTINGS: 3, UNUSABLE: 20}  # the first is promised
 SECRET = "sk-4f1d-never-to-be-logged"
 PRIVATE = "the-words-of-a-client"
 
@@ -20,19 +19,10 @@ def files_in(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
-def failed_start(service, code):
-    """The message of a service that does not start, after the checks that hold for each."""
-    assert service.launch().exit_code(within=SECONDS_FOR[code]) == code, service.log()
-    message = service.log()
-    assert "Traceback" not in message
-    assert "service_ready" not in message
-    return message
-
-
 def test_a_port_that_is_taken_ends_the_start(make_service):
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
-        message = failed_start(make_service(server__port=port), UNUSABLE)
+        message = make_service(server__port=port).failed_start(UNUSABLE, within=20)
     assert str(port) in message
 
 
@@ -42,7 +32,7 @@ def test_a_store_locked_by_a_live_service_ends_the_start_and_leaves_that_one_und
     first = make_service().start()
     task_id = first.submit("running", {"delay_seconds": 1})
     first.until_running(task_id)
-    message = failed_start(make_service(first.directory), UNUSABLE)
+    message = make_service(first.directory).failed_start(UNUSABLE, within=20)
     assert "task-agent.db" in message
     task = first.until_done(task_id)
     assert (task["status"], task["attempt"]) == ("completed", 1)
@@ -57,7 +47,7 @@ def test_a_file_that_is_no_store_ends_the_start_and_keeps_its_bytes(make_service
     database = service.directory / DATABASE
     database.parent.mkdir()
     database.write_bytes(content)
-    message = failed_start(service, UNUSABLE)
+    message = service.failed_start(UNUSABLE, within=20)
     assert "task-agent.db" in message
     assert files_in(database.parent)[database.name] == content
 
@@ -75,7 +65,7 @@ def test_a_damaged_store_ends_the_start_and_keeps_its_bytes(stored):
     damaged = bytearray(database.read_bytes())
     damaged[100:4096] = bytes(4096 - 100)
     database.write_bytes(damaged)
-    failed_start(stored, UNUSABLE)
+    stored.failed_start(UNUSABLE, within=20)
     assert database.read_bytes() == bytes(damaged)
 
 
@@ -86,7 +76,7 @@ def test_a_store_of_a_newer_schema_ends_the_start_and_keeps_its_bytes(stored):
         assert version > 0
         connection.execute(f"PRAGMA user_version = {version + 1}")
     before = files_in(database.parent)
-    message = failed_start(stored, UNUSABLE)
+    message = stored.failed_start(UNUSABLE, within=20)
     assert str(version + 1) in message
     assert files_in(database.parent) == before
 
@@ -110,7 +100,8 @@ def test_a_store_of_a_newer_schema_ends_the_start_and_keeps_its_bytes(stored):
 def test_a_wrong_setting_ends_the_start_with_one_message_that_names_it(
     make_service, settings, words
 ):
-    message = failed_start(make_service(**settings), WRONG_SETTINGS)
+    service = make_service(**settings)
+    message = service.failed_start(WRONG_SETTINGS, within=3)  # as promised
     assert [word for word in words if word not in message] == []
     assert len(message.strip().splitlines()) <= 5, message
 

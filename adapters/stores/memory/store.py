@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from adapters.feed import LocalFeed
+from adapters.presence import Presence
 from adapters.stores.memory.owners import Owned
 from adapters.stores.memory.queues import SortedQueue
 from adapters.stores.memory.rows import Entry, Row
@@ -22,13 +23,9 @@ from domain.ports import (
     KEY_KEPT_SECONDS,
     PURGED_PER_SUBMIT,
     Accepted,
-    Cancelled,
     Claim,
     Clock,
-    Completed,
-    Failed,
     Fence,
-    HandedBack,
     Interruption,
     Mismatch,
     Outcome,
@@ -38,10 +35,10 @@ from domain.ports import (
     QueueView,
     Reclaimed,
     Replayed,
-    Retry,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
+    settled,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
@@ -56,13 +53,6 @@ class _Lease(Struct, frozen=True, gc=False):
     """Who holds a task, and until when (monotonic seconds)."""
 
     worker: str
-    until: float
-
-
-class _Presence(Struct, frozen=True):
-    """What a worker said that it runs, and until when that holds (monotonic seconds)."""
-
-    executors: frozenset[str]
     until: float
 
 
@@ -83,7 +73,7 @@ class MemoryTaskStore(LocalFeed):
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._deadlines: SortedQueue[Entry] = SortedQueue(lambda entry: entry.row.task.done)
         self._leases: dict[str, _Lease] = {}
-        self._presences: dict[str, _Presence] = {}
+        self._presence = Presence(clock.monotonic)
         self._by_completion: SortedQueue[Entry] = SortedQueue(lambda entry: entry.row.is_removed)
         self._by_creation: SortedQueue[Row] = SortedQueue(attrgetter("is_removed"))
 
@@ -173,7 +163,7 @@ class MemoryTaskStore(LocalFeed):
         lines = [QueueLine(*kind, waiting[kind], running[kind]) for kind in waiting | running]
         due_since = [task.due_at for task in pending if task.due_at <= now]
         oldest = seconds_between(min(due_since), now) if due_since else None
-        return QueueView(lines, oldest, self._workers())
+        return QueueView(lines, oldest, self._presence.workers())
 
     async def backlog_seconds(self) -> float:
         """See `TaskStore.backlog_seconds`."""
@@ -249,8 +239,7 @@ class MemoryTaskStore(LocalFeed):
 
     async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
         """See `TaskQueue.announce`."""
-        until = self._clock.monotonic() + seconds
-        self._presences[worker] = _Presence(frozenset(executors), until)
+        self._presence.announce(worker, executors, seconds)
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
@@ -281,13 +270,6 @@ class MemoryTaskStore(LocalFeed):
 
     def _live(self, owner: str | None) -> Iterator[Row]:
         return chain.from_iterable(owned.live.values() for owned in self._owners(owner))
-
-    def _workers(self) -> Mapping[str, int]:
-        monotonic = self._clock.monotonic()
-        gone = [name for name, here in self._presences.items() if here.until < monotonic]
-        for name in gone:
-            del self._presences[name]
-        return Counter(chain.from_iterable(here.executors for here in self._presences.values()))
 
     def _interruption(self, fence: Fence) -> Interruption | None:
         row = self._running(fence)
@@ -371,7 +353,7 @@ class MemoryTaskStore(LocalFeed):
         row = self._running(outcome.fence)
         if row is None:
             return None
-        self._leave_worker(row, _settled(row.task, outcome, now), now)
+        self._leave_worker(row, settled(row.task, outcome, now), now)
         return row.task.status
 
     def _reclaim(self, task_id: str, now: int, max_crashes: int) -> Reclaimed:
@@ -438,20 +420,6 @@ class MemoryTaskStore(LocalFeed):
         key = row.task.owner, row.idempotency.key
         if self._of_key.get(key) is row:  # else an old one, used anew since
             del self._of_key[key]
-
-
-def _settled(task: Task, outcome: Outcome, now: int) -> Task:
-    match outcome:
-        case Completed():
-            return task.completed(now, outcome.result, outcome.usage)
-        case Failed():
-            return task.failed(now, outcome.error)
-        case Retry():
-            return task.retried(now, outcome.seconds, outcome.error)
-        case HandedBack():
-            return task.handed_back(now)
-        case Cancelled():
-            return task.cancelled(now)
 
 
 def _kind(task: Task) -> tuple[str, str | None]:

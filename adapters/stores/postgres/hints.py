@@ -1,35 +1,46 @@
 """Hints between processes: LISTEN and NOTIFY, on a connection that nothing else uses.
 
-A hint carries nothing but "look", and is sent at most every few milliseconds, however many tasks
-came: each NOTIFY takes a lock on the whole database when its transaction commits. The connection
-is asked for a sign of life now and then, for it can die without a word, and is made anew when it
-does not give one. Whatever is missed meanwhile is found by polling.
+Hints are sent at most every few milliseconds, however many there are: each NOTIFY takes a lock on
+the whole database when its transaction commits. What is sent is a letter (`w`: work, `c`: cancel)
+or the ids of tasks that ended, as many as a notification holds. The connection is asked for a sign
+of life now and then, for it can die without a word, and is made anew when it does not give one.
+Whatever is missed meanwhile is found by polling.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
 import asyncpg
 
+from adapters.feed import LocalFeed
 from adapters.stores.postgres.connections import LOST
 
-_CHANNEL: Final = "task_work"
+_CHANNEL: Final = "task_hint"
+_WORK: Final = "w"
+_CANCEL: Final = "c"
+_NOTIFY: Final = f"SELECT pg_notify('{_CHANNEL}', unnest($1::text[]))"
+_MOST_UNSENT: Final = 10_000
+_IDS_PER_NOTIFICATION: Final = 200  # of 36 characters each; it holds less than 8,000 bytes
 _COALESCE_SECONDS: Final = 0.005
 _HEARTBEAT_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = 1.0
 
 
-class Hints:
+class Hints(LocalFeed):
     """The listeners of this process, and its line to those of the others."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
         """`connect` opens a connection, which is this object's own."""
+        super().__init__()
         self._connect = connect
-        self._listeners: list[Callable[[], None]] = []
-        self._unsent = asyncio.Event()
+        self._letters: set[str] = set()
+        self._ended: deque[str] = deque(maxlen=_MOST_UNSENT)
+        self._may_send = asyncio.Event()
+        self._server_pid = 0
 
     async def __aenter__(self) -> Self:
         self._carrying = asyncio.create_task(self._carry_always())
@@ -44,15 +55,27 @@ class Hints:
         self._carrying.cancel()
         await asyncio.wait([self._carrying])
 
-    def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """See `TaskFeed.on_work`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    # --- told here: to the listeners of this process at once, to the others soon --------------
 
-    def work(self) -> None:
-        """Tell the listeners here at once, and those elsewhere soon."""
-        self._tell()
-        self._unsent.set()
+    def tell_work(self) -> None:
+        """A task became pending, or may be claimed by others than before."""
+        super().tell_work()
+        self._letters.add(_WORK)
+        self._may_send.set()
+
+    def tell_cancel(self) -> None:
+        """A running task is to be stopped."""
+        super().tell_cancel()
+        self._letters.add(_CANCEL)
+        self._may_send.set()
+
+    def tell_end(self, task_ids: Collection[str]) -> None:
+        """These tasks ended, or were deleted."""
+        super().tell_end(task_ids)
+        self._ended.extend(task_ids)
+        self._may_send.set()
+
+    # --- carried ------------------------------------------------------------------------------
 
     async def _carry_always(self) -> None:
         """Carry hints until cancelled, over as many connections as it takes."""
@@ -63,6 +86,7 @@ class Hints:
 
     async def _carry(self, connection: asyncpg.Connection) -> None:
         try:
+            self._server_pid = connection.get_server_pid()
             await connection.add_listener(_CHANNEL, self._heard)
             while True:
                 await self._next_round(connection)
@@ -72,18 +96,28 @@ class Hints:
     async def _next_round(self, connection: asyncpg.Connection) -> None:
         try:
             async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                await self._unsent.wait()
+                await self._may_send.wait()
         except TimeoutError:
             await connection.execute("SELECT 1", timeout=_HEARTBEAT_SECONDS)
             return
-        self._unsent.clear()
-        await connection.execute(f"NOTIFY {_CHANNEL}", timeout=_HEARTBEAT_SECONDS)
+        self._may_send.clear()
+        await connection.execute(_NOTIFY, list(self._payloads()), timeout=_HEARTBEAT_SECONDS)
         await asyncio.sleep(_COALESCE_SECONDS)
 
-    def _heard(self, connection: Any, sender: int, *_: object) -> None:
-        if sender != connection.get_server_pid():
-            self._tell()
+    def _payloads(self) -> Iterator[str]:
+        letters, self._letters = self._letters, set()
+        yield from letters
+        ended = list(self._ended)
+        self._ended.clear()
+        for start in range(0, len(ended), _IDS_PER_NOTIFICATION):
+            yield ",".join(ended[start : start + _IDS_PER_NOTIFICATION])
 
-    def _tell(self) -> None:
-        for listener in self._listeners:
-            listener()
+    def _heard(self, _connection: object, sender: int, _channel: str, payload: str) -> None:
+        if sender == self._server_pid:  # not asked of the connection: it may have ended meanwhile
+            return
+        if payload == _WORK:
+            super().tell_work()
+        elif payload == _CANCEL:
+            super().tell_cancel()
+        else:
+            super().tell_end(payload.split(","))

@@ -14,6 +14,10 @@ MIGRATIONS: Final = sorted(
 )
 NEWEST: Final = MIGRATIONS[-1][0]
 _ADVISORY_LOCK: Final = 0x7461736B  # "task"
+_CREATE_VERSIONS: Final = (
+    "CREATE TABLE IF NOT EXISTS task_schema "
+    "(version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+)
 
 
 async def make_ready(connection: asyncpg.Connection, *, migrate: bool) -> None:
@@ -29,6 +33,8 @@ async def make_ready(connection: asyncpg.Connection, *, migrate: bool) -> None:
             raise _unusable(f"its schema is version {version}, this program knows {NEWEST}")
         if version < NEWEST and not migrate:
             raise _unusable(f"its schema is version {version}: run `task-agent migrate`")
+        if version == 0:
+            await connection.execute(_CREATE_VERSIONS)
         for number, script in MIGRATIONS[version:]:
             async with connection.transaction():
                 await connection.execute(script)
@@ -38,10 +44,8 @@ async def make_ready(connection: asyncpg.Connection, *, migrate: bool) -> None:
 
 
 async def _version(connection: asyncpg.Connection) -> int:
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS task_schema "
-        "(version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
+    if await connection.fetchval("SELECT to_regclass('task_schema')") is None:
+        return 0
     version: int = await connection.fetchval("SELECT coalesce(max(version), 0) FROM task_schema")
     return version
 

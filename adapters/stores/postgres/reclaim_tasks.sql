@@ -1,17 +1,23 @@
 -- Takes expired leases away from their workers, judging each lease as it is when the row is locked.
 WITH expired AS (
-    SELECT number FROM task
+    SELECT number,
+           CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN crashes + 1 > $1 THEN 'failed'
+                ELSE 'pending' END AS becomes
+      FROM task
      WHERE status = 'running' AND lease_until < task_now()
      ORDER BY number
      LIMIT $2
        FOR UPDATE SKIP LOCKED
 ), reclaimed AS (
     UPDATE task
-       SET crashes = crashes + 1, worker = NULL, lease_until = NULL,
-           status = CASE WHEN crashes + 1 > $1 THEN 'failed' ELSE 'pending' END,
-           started_at = CASE WHEN crashes + 1 > $1 THEN started_at END,
-           completed_at = CASE WHEN crashes + 1 > $1 THEN task_now() END,
-           error = CASE WHEN crashes + 1 > $1 THEN $3 END
+       SET crashes = crashes + 1, worker = NULL, lease_until = NULL, status = becomes,
+           started_at = CASE WHEN becomes <> 'pending' THEN started_at END,
+           completed_at = CASE WHEN becomes <> 'pending' THEN task_now() END,
+           error = CASE becomes WHEN 'failed' THEN $3 END,
+           past_attempts = CASE WHEN becomes <> 'pending' THEN past_attempts
+               ELSE task_history(past_attempts, attempt, executor, started_at, 'worker_lost', $4)
+               END
       FROM expired
      WHERE task.number = expired.number
     RETURNING task.id, task.attempt, task.status
@@ -19,7 +25,8 @@ WITH expired AS (
     UPDATE task_count
        SET running = running - (SELECT count(*) FROM reclaimed),
            pending = pending + (SELECT count(*) FROM reclaimed WHERE status = 'pending'),
-           failed = failed + (SELECT count(*) FROM reclaimed WHERE status = 'failed')
+           failed = failed + (SELECT count(*) FROM reclaimed WHERE status = 'failed'),
+           cancelled = cancelled + (SELECT count(*) FROM reclaimed WHERE status = 'cancelled')
      WHERE slot = pg_backend_pid() % 64 AND EXISTS (SELECT FROM reclaimed)
 )
 SELECT id, attempt, status FROM reclaimed

@@ -1,11 +1,25 @@
 """Tasks and outcomes as the statements of this folder take them, and give them back."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, assert_never
 
-from adapters.json_columns import error_from, json_text, metadata_from, usage_from
-from domain.ports import Claim, Completed, Failed, HandedBack, Outcome, Retry
-from domain.task import NewTask, Task, TaskStatus
+from adapters.json_columns import attempts_from, error_from, json_text, metadata_from, usage_from
+from domain.ports import (
+    Cancelled,
+    Claim,
+    Completed,
+    Failed,
+    Fence,
+    HandedBack,
+    Outcome,
+    QueueLine,
+    QueueView,
+    Retry,
+)
+from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
+from domain.task import AttemptOutcome, NewTask, Task, TaskStatus
+
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 Columns = list[list[Any]]
 
@@ -28,9 +42,22 @@ def submitted(new_tasks: Sequence[NewTask]) -> Columns:
             new.max_attempts,
             new.input,
             new.options,
+            new.priority,
+            microseconds(new.head_start_seconds),
+            None if new.delay_seconds is None else microseconds(new.delay_seconds),
+            new.run_at,
+            None if new.deadline_seconds is None else microseconds(new.deadline_seconds),
+            new.retry_of,
+            None if new.idempotency is None else new.idempotency.key,
+            None if new.idempotency is None else new.idempotency.fingerprint,
         )
         for new in new_tasks
     )
+
+
+def columns_of(fences: Collection[Fence]) -> Columns:
+    """The ids and the attempts of these, as two columns."""
+    return [[fence.task_id for fence in fences], [fence.attempt for fence in fences]]
 
 
 def settled(outcomes: Sequence[Outcome]) -> Columns:
@@ -45,16 +72,25 @@ def _columns(rows: Any) -> Columns:
 
 
 def _ending(outcome: Outcome) -> tuple[Any, ...]:
-    """Status, failures to add, delay (None keeps the turn), result, usage, error."""
+    """Status, failures to add, delay (None keeps the turn), result, usage, error, history.
+
+    The last two are how the attempt goes down in history, if the task becomes pending again.
+    """
     match outcome:
         case Completed(result=result, usage=usage):
-            return TaskStatus.COMPLETED.value, 0, None, result, json_text(usage), None
+            return "completed", 0, None, result, json_text(usage), None, None, None
         case Failed(error=error):
-            return TaskStatus.FAILED.value, 1, None, None, None, json_text(error)
-        case Retry(seconds=seconds):
-            return TaskStatus.PENDING.value, 1, microseconds(seconds), None, None, None
+            return "failed", 1, None, None, None, json_text(error), None, None
+        case Retry(error=error, seconds=seconds):
+            failed = AttemptOutcome.FAILED.value
+            return "pending", 1, microseconds(seconds), None, None, None, failed, error.code
         case HandedBack():
-            return TaskStatus.PENDING.value, 0, None, None, None, None
+            handed_back = AttemptOutcome.HANDED_BACK.value
+            return "pending", 0, None, None, None, None, handed_back, None
+        case Cancelled():
+            return "cancelled", 0, None, None, None, None, None, None
+        case _:
+            assert_never(outcome)
 
 
 def task_of(row: Mapping[str, Any]) -> Task:
@@ -68,19 +104,74 @@ def task_of(row: Mapping[str, Any]) -> Task:
         metadata=metadata_from(row["metadata"]),
         timeout_seconds=row["timeout_seconds"],
         max_attempts=row["max_attempts"],
+        priority=row["priority"],
+        not_before=row["not_before"],
+        deadline=row["deadline"],
+        retry_of=row["retry_of"],
         rank=row["rank"],
+        due_at=row["rank"] if row["due_at"] is None else row["due_at"],
         created_at=row["created_at"],
         attempt=row["attempt"],
         failures=row["failures"],
         crashes=row["crashes"],
         started_at=row["started_at"],
+        cancel_requested_at=row["cancel_requested_at"],
         completed_at=row["completed_at"],
         result=row["result"],
         usage=usage_from(row["usage"]),
         error=error_from(row["error"]),
+        past_attempts=attempts_from(row["past_attempts"]),
     )
 
 
 def claim_of(row: Mapping[str, Any]) -> Claim:
     """The claim of a row of `claim_tasks.sql`."""
     return Claim(task_of(row), row["input"], row["options"])
+
+
+def in_order(statement: str, *, newest_first: bool) -> str:
+    """`find_tasks.sql` for one of both orders."""
+    before, down, up = ("<", "DESC", "ASC") if newest_first else (">", "ASC", "DESC")
+    return statement.replace("{<}", before).replace("{DESC}", down).replace("{ASC}", up)
+
+
+def asked(query: TaskQuery) -> tuple[Any, ...]:
+    """The values of `find_tasks.sql`."""
+    edge = _LARGEST if query.newest_first else _SMALLEST
+    start = query.start or Position(edge, edge)
+    return (
+        query.owner,
+        start.created_at,
+        start.number,
+        _SMALLEST if query.created_after is None else query.created_after,
+        _LARGEST if query.created_before is None else query.created_before,
+        [status.value for status in query.statuses],
+        query.executor,
+        ROWS_PER_PAGE,
+        query.limit + 1,
+        query.model,
+        query.with_result,
+        query.with_input,
+    )
+
+
+def page_of(rows: Sequence[Mapping[str, Any]], query: TaskQuery) -> Page:
+    """The page of the rows of `find_tasks.sql`, which gives one more than asked for, if it can."""
+    found = [Found(task_of(row), row["input"]) for row in rows[: query.limit] if row["id"]]
+    if len(rows) > query.limit:
+        last = rows[query.limit - 1]
+        return Page(found, Position(last["created_at"], last["number"]))
+    is_end = rows[0]["looked_at"] < ROWS_PER_PAGE
+    return Page(found, None if is_end else Position(*rows[0]["last"]))
+
+
+def queue_view_of(
+    lines: Sequence[Mapping[str, Any]], workers: Sequence[Mapping[str, Any]]
+) -> QueueView:
+    """What the rows of `view_queue.sql` and `view_workers.sql` say."""
+    oldest = [line["oldest"] for line in lines if line["oldest"] is not None]
+    return QueueView(
+        [QueueLine(row["executor"], row["model"], row["pending"], row["running"]) for row in lines],
+        max(oldest) / 1_000_000 if oldest else None,
+        {row["executor"]: row["workers"] for row in workers},
+    )

@@ -7,11 +7,11 @@ a connection of their own, which no queue for the pool can hold up. Hints travel
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import groupby, islice
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import asyncpg
 from msgspec import Struct
@@ -23,8 +23,13 @@ from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import make_ready
 from adapters.stores.postgres.room import Room
 from adapters.stores.postgres.rows import (
+    asked,
     claim_of,
+    columns_of,
+    in_order,
     microseconds,
+    page_of,
+    queue_view_of,
     settled,
     submitted,
     task_of,
@@ -33,26 +38,39 @@ from adapters.stores.postgres.sharing import SharedCall
 from domain.errors import StoreUnavailable, StoreUnusable
 from domain.inference import Routes
 from domain.ports import (
+    KEY_KEPT_SECONDS,
+    LONGEST_POSITION,
     PURGED_PER_SUBMIT,
     Accepted,
     Claim,
     Clock,
     Fence,
+    Interruption,
+    Mismatch,
     Outcome,
+    Payload,
     QueueFull,
+    QueueView,
     Reclaimed,
+    Replayed,
+    SubmitAnswer,
     SubmitLimits,
     TaskCounts,
 )
+from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import NewTask, Task, TaskStatus, worker_lost
+from domain.task import DEADLINE_EXCEEDED, WORKER_LOST, NewTask, Task, TaskStatus, worker_lost
 
 SQL: Final = statements_of(__package__)
+_FIND_NEWEST: Final = in_order(SQL["find_tasks"], newest_first=True)
+_FIND_OLDEST: Final = in_order(SQL["find_tasks"], newest_first=False)
 
 ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
+_TRIES: Final = 3
 _CALLS_PER_STATEMENT: Final = 500
-_SESSION: Final = {
+SESSION: Final = {
+    "jit": "off",  # so a claim is not compiled anew each time, for a hundred times what it takes
     "statement_timeout": "8s",  # so a server that is slow, not gone, says so before we give it up
     "tcp_keepalives_idle": "30",  # so it frees the places of processes that vanished
 }
@@ -90,6 +108,9 @@ class PostgresTaskStore:
         self._submits = SharedCall(self._submit_together, _CALLS_PER_STATEMENT)
         self._settles = SharedCall(self._settle_together, _CALLS_PER_STATEMENT)
         self._opened = AsyncExitStack()
+        self.on_work = self._hints.on_work
+        self.on_cancel = self._hints.on_cancel
+        self.on_end = self._hints.on_end
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
@@ -126,8 +147,15 @@ class PostgresTaskStore:
             self._options.dsn,
             timeout=_CONNECT_SECONDS,
             command_timeout=ANSWER_SECONDS,
-            server_settings=_SESSION,
+            server_settings=SESSION,
         )
+
+    async def _fetch_of(
+        self, task_id: str, statement: str, owner: str | None
+    ) -> list[asyncpg.Record]:
+        if not task_id.isprintable():  # not every text can be sent to PostgreSQL, but every id can
+            return []
+        return await self._fetch(SQL[statement], task_id, owner)
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """The rows of one statement, which is one transaction."""
@@ -137,20 +165,70 @@ class PostgresTaskStore:
 
     async def submit(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
-    ) -> list[Accepted | QueueFull]:
+    ) -> list[SubmitAnswer]:
         """See `TaskStore.submit`."""
         if not new_tasks:
             return []
         answers = await self._submits(_Submit(new_tasks, limits))
-        self._hints.work()
+        self._hints.tell_work()
         return answers
 
-    async def get(self, task_id: str, owner: str) -> Task | None:
+    async def get(self, task_id: str, owner: str | None) -> Task | None:
         """See `TaskStore.get`."""
-        if "\0" in task_id:  # no text of PostgreSQL's holds it, and so no id does
-            return None
-        rows = await self._fetch(SQL["get_task"], task_id, owner)
+        rows = await self._fetch_of(task_id, "get_task", owner)
         return task_of(rows[0]) if rows else None
+
+    async def payload(self, task_id: str, owner: str | None) -> Payload | None:
+        """See `TaskStore.payload`."""
+        rows = await self._fetch_of(task_id, "get_payload", owner)
+        return Payload(rows[0]["input"], rows[0]["options"]) if rows else None
+
+    async def find(self, query: TaskQuery) -> Page:
+        """See `TaskStore.find`."""
+        statement = _FIND_NEWEST if query.newest_first else _FIND_OLDEST
+        return page_of(await self._fetch(statement, *asked(query)), query)
+
+    async def queue_position(self, task: Task) -> int | None:
+        """See `TaskStore.queue_position`."""
+        rows = await self._fetch(SQL["queue_position"], task.id, LONGEST_POSITION - 1)
+        return min(LONGEST_POSITION, 1 + rows[0]["earlier"]) if rows else None
+
+    async def request_cancel(self, task_id: str, owner: str | None) -> Task | None:
+        """See `TaskStore.request_cancel`."""
+        rows = await self._fetch_of(task_id, "request_cancel", owner)
+        if not rows:
+            return await self.get(task_id, owner)
+        task = task_of(rows[0])
+        if task.done:
+            self._hints.tell_end([task_id])
+        else:
+            self._hints.tell_cancel()
+        return task
+
+    async def delete(self, task_id: str, owner: str | None) -> bool:
+        """See `TaskStore.delete`."""
+        rows = await self._fetch_of(task_id, "delete_task", owner)
+        if not rows:
+            return False
+        self._hints.tell_end([task_id])
+        if rows[0]["status"] == TaskStatus.RUNNING:
+            self._hints.tell_cancel()
+        return True
+
+    async def ended(self, task_ids: Collection[str]) -> set[str]:
+        """See `TaskStore.ended`."""
+        return {row["id"] for row in await self._fetch(SQL["find_ended"], list(task_ids))}
+
+    async def queue(self, owner: str | None) -> QueueView:
+        """See `TaskStore.queue`."""
+        lines = await self._fetch(SQL["view_queue"], owner)
+        workers = await self._fetch(SQL["view_workers"])
+        return queue_view_of(lines, workers)
+
+    async def backlog_seconds(self) -> float:
+        """See `TaskStore.backlog_seconds`."""
+        [row] = await self._fetch(SQL["backlog"])
+        return float(row["age"]) / 1_000_000
 
     async def counts(self) -> TaskCounts:
         """See `TaskStore.counts`: the sum of the counters of all connections."""
@@ -183,30 +261,51 @@ class PostgresTaskStore:
         """See `TaskQueue.renew`. It gives up early enough to be tried again within the lease."""
         renewing = self._renewals.fetch(
             SQL["renew_leases"],
-            [fence.task_id for fence in fences],
-            [fence.attempt for fence in fences],
+            *columns_of(fences),
             microseconds(lease_seconds),
         )
         held = await _answer(renewing, min(ANSWER_SECONDS, max(1.0, lease_seconds / 3)))
         return {Fence(row["id"], row["attempt"]) for row in held}
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         """See `TaskQueue.settle`."""
         if not outcomes:
             return []
-        written = await self._settles(outcomes)
-        self._hints.work()
-        return written
+        statuses = await self._settles(outcomes)
+        ids = [outcome.fence.task_id for outcome in outcomes]
+        self._hints.tell_moves(list(zip(ids, statuses, strict=True)))
+        return statuses
+
+    async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
+        """See `TaskQueue.interruptions`."""
+        rows = await self._fetch(SQL["find_interruptions"], *columns_of(fences))
+        return {
+            Fence(row["id"], row["attempt"]): (
+                Interruption.CANCEL if row["is_cancel"] else Interruption.LOST
+            )
+            for row in rows
+        }
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         error = json_text(worker_lost(max_crashes))
-        rows = await self._fetch(SQL["reclaim_tasks"], max_crashes, limit, error)
-        if rows:
-            self._hints.work()
+        rows = await self._fetch(SQL["reclaim_tasks"], max_crashes, limit, error, WORKER_LOST)
+        self._hints.tell_moves([(row["id"], TaskStatus(row["status"])) for row in rows])
         return [
             Reclaimed(Fence(row["id"], row["attempt"]), TaskStatus(row["status"])) for row in rows
         ]
+
+    async def expire(self, limit: int) -> int:
+        """See `TaskQueue.expire`."""
+        rows = await self._fetch(SQL["expire_tasks"], limit, json_text(DEADLINE_EXCEEDED))
+        if rows:
+            self._hints.tell_end([row["id"] for row in rows])
+        return len(rows)
+
+    async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
+        """See `TaskQueue.announce`."""
+        until = microseconds(seconds)
+        await self._fetch(SQL["announce_worker"], worker, list(executors), until)
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
@@ -215,22 +314,14 @@ class PostgresTaskStore:
             SQL["reroute_tasks"], list(executors), models, chosen, routes.fallback
         )
         if moved:
-            self._hints.work()
+            self._hints.tell_work()
         return len(moved)
-
-    # --- TaskFeed ----------------------------------------------------------------------------
-
-    def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """See `TaskFeed.on_work`."""
-        return self._hints.on_work(listener)
 
     # --- shared statements -------------------------------------------------------------------
 
-    async def _submit_together(
-        self, submits: Sequence[_Submit]
-    ) -> list[list[Accepted | QueueFull]]:
+    async def _submit_together(self, submits: Sequence[_Submit]) -> list[list[SubmitAnswer]]:
         """Answer these calls; those with the same limits (all, in a service) share a statement."""
-        answers: list[list[Accepted | QueueFull]] = []
+        answers: list[list[SubmitAnswer]] = []
         for limits, same in groupby(submits, key=lambda submit: submit.limits):
             calls = [submit.new_tasks for submit in same]
             rows = iter(await self._submit_all([new for call in calls for new in call], limits))
@@ -239,20 +330,54 @@ class PostgresTaskStore:
 
     async def _submit_all(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
-    ) -> list[Accepted | QueueFull]:
+    ) -> list[SubmitAnswer]:
+        answers = await self._submit_once(new_tasks, limits)
+        for _ in range(_TRIES):
+            unclear = [new for new in new_tasks if new.id not in answers]
+            if not unclear:
+                return [answers[new.id] for new in new_tasks]
+            answers |= await self._repeated(unclear)
+            free = [new for new in unclear if new.id not in answers]
+            answers |= await self._submit_once(free, limits) if free else {}
+        raise StoreUnavailable("others hold on to the same idempotency keys")
+
+    async def _submit_once(
+        self, new_tasks: Sequence[NewTask], limits: SubmitLimits
+    ) -> dict[str, SubmitAnswer]:
+        """Answers by the ids of the tasks; none for those whose idempotency key is in use."""
         arriving = len(new_tasks)
         if self._room.is_short(limits.retention, arriving, self._clock.monotonic()):
             await self._purge(limits.retention, PURGED_PER_SUBMIT, arriving)
         rows = await self._fetch(SQL["submit_tasks"], *submitted(new_tasks), limits.max_pending)
         self._room.total = rows[-1]["total"]
-        return [
-            QueueFull(row["pending"])
-            if row["created_at"] is None
-            else Accepted(new.accepted(row["created_at"]))
-            for new, row in zip(new_tasks, rows, strict=True)
-        ]
+        answers: dict[str, SubmitAnswer] = {}
+        for new, row in zip(new_tasks, rows, strict=True):
+            if row["created_at"] is not None:
+                answers[new.id] = Accepted(new.accepted(row["created_at"]))
+            elif not row["is_repeated"]:
+                answers[new.id] = QueueFull(row["pending"])
+        return answers
 
-    async def _settle_together(self, calls: Sequence[Sequence[Outcome]]) -> list[list[bool]]:
+    async def _repeated(self, new_tasks: Sequence[NewTask]) -> dict[str, SubmitAnswer]:
+        """Answers by the ids of the tasks; none for those whose key is free (again)."""
+        keys = [(new.owner, new.idempotency.key) for new in new_tasks if new.idempotency]
+        owners, names = [owner for owner, _ in keys], [name for _, name in keys]
+        kept = microseconds(KEY_KEPT_SECONDS)
+        rows = await self._fetch(SQL["find_submitted"], owners, names, kept)
+        if any(row["is_stale"] for row in rows):
+            await self._fetch(SQL["free_keys"], owners, names, kept)
+        earlier = {
+            (row["owner"], row["idempotency_key"]): row for row in rows if not row["is_stale"]
+        }
+        return {
+            new.id: _repeated(new, earlier[key])
+            for new, key in zip(new_tasks, keys, strict=True)
+            if key in earlier
+        }
+
+    async def _settle_together(
+        self, calls: Sequence[Sequence[Outcome]]
+    ) -> list[list[TaskStatus | None]]:
         """Settle these in one statement; of several for one attempt, the first one counts."""
         first: dict[Fence, Outcome] = {}
         counting = [
@@ -260,10 +385,10 @@ class PostgresTaskStore:
             for call in calls
         ]
         rows = await self._fetch(SQL["settle_attempts"], *settled(list(first.values())))
-        written = {Fence(row["id"], row["attempt"]) for row in rows}
+        statuses = {Fence(row["id"], row["attempt"]): TaskStatus(row["status"]) for row in rows}
         return [
             [
-                counts and outcome.fence in written
+                statuses.get(outcome.fence) if counts else None
                 for outcome, counts in zip(call, firsts, strict=True)
             ]
             for call, firsts in zip(calls, counting, strict=True)
@@ -276,6 +401,11 @@ class PostgresTaskStore:
         self._room.looked(retention, row["total"], oldest, self._clock.monotonic())
         removed: int = row["removed"]
         return removed
+
+
+def _repeated(new: NewTask, earlier: Mapping[str, Any]) -> Replayed | Mismatch:
+    asked = new.idempotency and new.idempotency.fingerprint
+    return Replayed(task_of(earlier)) if earlier["fingerprint"] == asked else Mismatch()
 
 
 async def _answer(

@@ -1,23 +1,36 @@
--- Stores as many of the new tasks, in their order, as there is room for among the pending ones.
--- Gives one row per new task, in order: its time of creation (null where it was refused), and how
--- many tasks are pending, and stored at all, from now on.
+-- Stores as many of the new tasks, in their order, as there is room for among the pending ones, but
+-- none whose idempotency key is there already: in the table, or earlier in this statement.
+-- Gives one row per new task, in order: its time of creation (null where it was not stored), whether
+-- that was for its key, and how many tasks are pending, and stored at all, from now on.
 WITH arriving AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
-                         $6::float8[], $7::int[], $8::bytea[], $9::bytea[])
-        WITH ORDINALITY AS new (id, owner, executor, model, metadata,
-                                timeout_seconds, max_attempts, input, options, place)
+    SELECT *, key IS NULL OR min(place) OVER (PARTITION BY owner, key) = place AS is_first
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
+                  $6::float8[], $7::int[], $8::bytea[], $9::bytea[], $10::int[], $11::bigint[],
+                  $12::bigint[], $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::bytea[])
+      WITH ORDINALITY AS new (id, owner, executor, model, metadata,
+                              timeout_seconds, max_attempts, input, options, priority, head_start,
+                              delay, run_at, time_left, retry_of, key, fingerprint, place)
+), fresh AS (
+    SELECT *, row_number() OVER (ORDER BY place) AS turn,
+           greatest(task_now(), coalesce(run_at, task_now() + delay)) AS due_at
+      FROM arriving
+     WHERE is_first AND (key IS NULL OR NOT EXISTS (
+               SELECT FROM task WHERE task.owner = arriving.owner AND idempotency_key = key))
 ), waiting AS (
     SELECT sum(pending) AS pending,
            sum(pending + running + completed + failed + cancelled) AS total
       FROM task_count
 ), stored AS (
-    INSERT INTO task (id, owner, status, executor, model, metadata, timeout_seconds,
-                      max_attempts, rank, created_at)
-    SELECT id, owner, 'pending', executor, model, metadata, timeout_seconds,
-           max_attempts, task_now(), task_now()
-      FROM arriving, waiting
-     WHERE place <= $10::bigint - pending
+    INSERT INTO task (id, owner, status, executor, model, metadata, timeout_seconds, max_attempts,
+                      priority, not_before, deadline, retry_of, rank, due_at, is_waiting,
+                      created_at, idempotency_key, fingerprint)
+    SELECT id, owner, 'pending', executor, model, metadata, timeout_seconds, max_attempts,
+           priority, coalesce(run_at, task_now() + delay), task_now() + time_left, retry_of,
+           due_at - head_start, due_at, due_at > task_now(), task_now(), key, fingerprint
+      FROM fresh, waiting
+     WHERE turn <= $18::bigint - pending
      ORDER BY place
+        ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING number, id, created_at
 ), payload AS (
     INSERT INTO task_payload (number, input, options)
@@ -26,8 +39,8 @@ WITH arriving AS (
     UPDATE task_count SET pending = pending + (SELECT count(*) FROM stored)
      WHERE slot = pg_backend_pid() % 64
 )
-SELECT created_at,
+SELECT created_at, fresh.id IS NULL OR (arriving.key IS NOT NULL AND turn <= $18 - pending) AS is_repeated,
        (pending + (SELECT count(*) FROM stored))::bigint AS pending,
        (total + (SELECT count(*) FROM stored))::bigint AS total
-  FROM arriving LEFT JOIN stored USING (id), waiting
- ORDER BY place
+  FROM arriving LEFT JOIN fresh USING (id) LEFT JOIN stored USING (id), waiting
+ ORDER BY arriving.place

@@ -1,26 +1,44 @@
 """Tasks as the statements of this folder write them, and read them back."""
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any, Final
 
-from adapters.json_columns import error_from, json_text, metadata_from, usage_from
-from domain.instants import after
-from domain.ports import Completed, Failed, HandedBack, Outcome, Retry
-from domain.task import NewTask, Task, TaskStatus
+from adapters.json_columns import (
+    attempts_from,
+    error_from,
+    json_text,
+    metadata_from,
+    usage_from,
+)
+from domain.inference import LARGEST_INTEGER
+from domain.ports import Completed, Failed
+from domain.query import ROWS_PER_PAGE, TaskQuery
+from domain.task import Idempotency, NewTask, Task, TaskStatus
+
+_FIRST: Final = (-1, 0)
+_LAST: Final = (LARGEST_INTEGER, LARGEST_INTEGER)
 
 
-def submitted(number: int, new: NewTask, now: int) -> tuple[Any, ...]:
-    """The values of `submit_task.sql`: due as soon as it is created."""
+def submitted(number: int, task: Task, idempotency: Idempotency | None) -> tuple[Any, ...]:
+    """The values of `submit_task.sql`."""
     return (
         number,
-        new.id,
-        new.owner,
-        new.executor,
-        new.model,
-        new.timeout_seconds,
-        new.max_attempts,
-        now,
-        now,
+        task.id,
+        task.owner,
+        task.executor,
+        task.model,
+        task.timeout_seconds,
+        task.max_attempts,
+        task.rank,
+        task.created_at,
+        task.due_at,
+        int(task.due_at > task.created_at),
+        task.priority,
+        task.not_before,
+        task.deadline,
+        task.retry_of,
+        None if idempotency is None else idempotency.key,
+        None if idempotency is None else idempotency.fingerprint,
     )
 
 
@@ -40,46 +58,64 @@ def claimed(task: Task, worker: str, lease_until: float) -> dict[str, Any]:
     }
 
 
-def settled(outcome: Outcome, now: int) -> dict[str, Any]:
-    """The values of `settle_task.sql`; `due` None keeps the turn."""
+def finished(outcome: Completed | Failed, now: int) -> dict[str, Any]:
+    """The values of `finish_task.sql`."""
     values: dict[str, Any] = {
         "id": outcome.fence.task_id,
         "attempt": outcome.fence.attempt,
-        "status": TaskStatus.PENDING.value,  # sqlite3 is slow with what is not exactly a str
-        "failed": 0,
-        "due": None,
-        "completed_at": None,
-        "usage": None,
-        "error": None,
+        "completed_at": now,
     }
-    match outcome:
-        case Completed(usage=usage):
-            values |= {"status": TaskStatus.COMPLETED.value, "completed_at": now}
-            values |= {"usage": json_text(usage)}
-        case Failed(error=error):
-            values |= {"status": TaskStatus.FAILED.value, "completed_at": now}
-            values |= {"error": json_text(error), "failed": 1}
-        case Retry(seconds=seconds):
-            values |= {"due": after(now, seconds), "failed": 1}
-        case HandedBack():
-            pass
-        case _:
-            assert_never(outcome)
-    return values
+    if isinstance(outcome, Completed):  # sqlite3 is slow with what is not exactly a str
+        status, usage = TaskStatus.COMPLETED.value, json_text(outcome.usage)
+        return values | {"status": status, "failed": 0, "usage": usage, "error": None}
+    status, error = TaskStatus.FAILED.value, json_text(outcome.error)
+    return values | {"status": status, "failed": 1, "usage": None, "error": error}
 
 
-def reclaimed(task: Task, monotonic: float) -> dict[str, Any]:
-    """The values of `reclaim_task.sql`, for a task whose worker vanished before `monotonic`."""
+def moved(task: Task, now: int) -> dict[str, Any]:
+    """The values of `move_task.sql`, for a task after any move but a claim or a result."""
     return {
         "id": task.id,
-        "attempt": task.attempt,
-        "monotonic": monotonic,
-        "status": task.status,
+        "now": now,
+        "status": task.status.value,
+        "rank": task.rank,
+        "due_at": task.due_at,
+        "failures": task.failures,
         "crashes": task.crashes,
         "started_at": task.started_at,
+        "cancel_requested_at": task.cancel_requested_at,
         "completed_at": task.completed_at,
         "error": json_text(task.error),
+        "past_attempts": json_text(task.past_attempts or None),
     }
+
+
+def searched(query: TaskQuery) -> dict[str, Any]:
+    """The values of `find_newest_first.sql` and `find_oldest_first.sql`, but for the owner."""
+    after, before = _bounds(query)
+    return {
+        "statuses": json_text(query.statuses),
+        "executor": query.executor,
+        "model": query.model,
+        "after_created_at": after[0],
+        "after_number": after[1],
+        "before_created_at": before[0],
+        "before_number": before[1],
+        "limit": ROWS_PER_PAGE + 1,  # of which the last one only shows that there are more
+    }
+
+
+def _bounds(query: TaskQuery) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The places between which the tasks are, themselves excluded."""
+    after, before = _FIRST, _LAST
+    if query.created_after is not None:
+        after = (query.created_after, LARGEST_INTEGER)
+    if query.created_before is not None:
+        before = (query.created_before, 0)
+    if query.start is None:
+        return after, before
+    start = (query.start.created_at, query.start.number)
+    return (after, min(before, start)) if query.newest_first else (max(after, start), before)
 
 
 def task_from(row: Sequence[Any]) -> Task:
@@ -101,9 +137,16 @@ def task_from(row: Sequence[Any]) -> Task:
         completed_at,
         usage,
         error,
+        due_at,
+        priority,
+        not_before,
+        deadline,
+        retry_of,
+        cancel_requested_at,
+        past_attempts,
         metadata,
         result,
-    ) = row[:18]
+    ) = row[:25]
     return Task(
         id=task_id,
         owner=owner,
@@ -113,14 +156,21 @@ def task_from(row: Sequence[Any]) -> Task:
         metadata=metadata_from(metadata),
         timeout_seconds=timeout_seconds,
         max_attempts=max_attempts,
+        priority=priority,
+        not_before=not_before,
+        deadline=deadline,
+        retry_of=retry_of,
         rank=rank,
+        due_at=due_at,
         created_at=created_at,
         attempt=attempt,
         failures=failures,
         crashes=crashes,
         started_at=started_at,
+        cancel_requested_at=cancel_requested_at,
         completed_at=completed_at,
         result=result,
         usage=usage_from(usage),
         error=error_from(error),
+        past_attempts=attempts_from(past_attempts),
     )

@@ -9,28 +9,32 @@ from typing import ClassVar, Final, Literal, Self
 
 from msgspec import Struct
 
+from adapters.feed import LocalFeed
+from adapters.presence import Presence
+from adapters.stores.sqlite import reads
 from adapters.stores.sqlite.batches import BatchThread
 from adapters.stores.sqlite.disk import DiskFloor, DiskUsage, disk_usage
 from adapters.stores.sqlite.opening import connect, make_ready, owned, refusing
-from adapters.stores.sqlite.tables import Tables, get
+from adapters.stores.sqlite.tables import Tables
 from adapters.stores.sqlite.transactions import GroupCommit, read_together
 from domain.errors import StorageFull
 from domain.inference import Routes
 from domain.ports import (
-    Accepted,
     Claim,
     Clock,
     Fence,
-    HandedBack,
+    Interruption,
     Outcome,
-    QueueFull,
+    Payload,
+    QueueView,
     Reclaimed,
-    Retry,
+    SubmitAnswer,
     SubmitLimits,
     TaskCounts,
 )
+from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import NewTask, Task
+from domain.task import NewTask, Task, TaskStatus
 
 _LARGEST_IDLE_LOG_BYTES: Final = 64 * 1024 * 1024
 
@@ -49,7 +53,7 @@ class SqliteOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     migrate_on_start: bool = True
 
 
-class SqliteTaskStore:
+class SqliteTaskStore(LocalFeed):
     """All three ports of a store, in one SQLite file which this process alone has open."""
 
     options_type: ClassVar[type[Struct]] = SqliteOptions
@@ -61,11 +65,12 @@ class SqliteTaskStore:
         clock: Clock,
         disk_usage: Callable[[Path], DiskUsage] = disk_usage,
     ) -> None:
+        super().__init__()
         self._options = options
         self._path = Path(options.path).resolve()
         self._clock = clock
         self._disk_usage = disk_usage
-        self._listeners: list[Callable[[], None]] = []
+        self._presence = Presence(clock.monotonic)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -107,17 +112,67 @@ class SqliteTaskStore:
 
     async def submit(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
-    ) -> list[Accepted | QueueFull]:
+    ) -> list[SubmitAnswer]:
         """See `TaskStore.submit`."""
         answers = await self._writer.call(partial(self._tables.submit, new_tasks, limits))
         if isinstance(answers, StorageFull):
             raise answers
-        self._hint()
+        self.tell_work()
         return answers
 
-    async def get(self, task_id: str, owner: str) -> Task | None:
+    async def get(self, task_id: str, owner: str | None) -> Task | None:
         """See `TaskStore.get`."""
-        return await self._reader.call(partial(get, self._reading, task_id, owner))
+        return await self._reader.call(partial(reads.get, self._reading, task_id, owner))
+
+    async def payload(self, task_id: str, owner: str | None) -> Payload | None:
+        """See `TaskStore.payload`."""
+        return await self._reader.call(partial(reads.payload, self._reading, task_id, owner))
+
+    async def find(self, query: TaskQuery) -> Page:
+        """See `TaskStore.find`."""
+        return await self._reader.call(partial(reads.find, self._reading, query))
+
+    async def queue_position(self, task: Task) -> int | None:
+        """See `TaskStore.queue_position`."""
+        position = partial(reads.queue_position, self._reading, task.id, self._clock.now())
+        return await self._reader.call(position)
+
+    async def request_cancel(self, task_id: str, owner: str | None) -> Task | None:
+        """See `TaskStore.request_cancel`."""
+        change = await self._writer.call(partial(self._tables.request_cancel, task_id, owner))
+        if change is None:
+            return None
+        before, task = change
+        if task.done and not before.done:
+            self.tell_end([task_id])
+        elif task is not before:
+            self.tell_cancel()
+        return task
+
+    async def delete(self, task_id: str, owner: str | None) -> bool:
+        """See `TaskStore.delete`."""
+        deleted = await self._writer.call(partial(self._tables.delete, task_id, owner))
+        if deleted is None:
+            return False
+        if deleted is TaskStatus.RUNNING:
+            self.tell_cancel()
+        self.tell_end([task_id])
+        return True
+
+    async def ended(self, task_ids: Collection[str]) -> set[str]:
+        """See `TaskStore.ended`."""
+        return await self._reader.call(partial(reads.ended, self._reading, task_ids))
+
+    async def queue(self, owner: str | None) -> QueueView:
+        """See `TaskStore.queue`."""
+        look = partial(reads.queue, self._reading, owner, self._clock.now())
+        lines, oldest_pending_seconds = await self._reader.call(look)
+        return QueueView(lines, oldest_pending_seconds, self._presence.workers())
+
+    async def backlog_seconds(self) -> float:
+        """See `TaskStore.backlog_seconds`."""
+        look = partial(reads.backlog_seconds, self._reading, self._clock.now())
+        return await self._reader.call(look)
 
     async def counts(self) -> TaskCounts:
         """See `TaskStore.counts`: those of the latest commit, kept in memory."""
@@ -147,34 +202,37 @@ class SqliteTaskStore:
         renew = partial(self._tables.renew, fences, lease_seconds)
         return await self._writer.call(renew, durable=False)
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         """See `TaskQueue.settle`."""
         written = await self._writer.call(partial(self._tables.settle, outcomes))
-        if any(isinstance(outcome, Retry | HandedBack) for outcome in outcomes):
-            self._hint()
+        settled = (outcome.fence.task_id for outcome in outcomes)
+        self.tell_moves(list(zip(settled, written, strict=True)))
         return written
+
+    async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
+        """See `TaskQueue.interruptions`."""
+        return await self._reader.call(partial(reads.interruptions, self._reading, fences))
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         reclaimed = await self._writer.call(partial(self._tables.reclaim, max_crashes, limit))
-        if reclaimed:
-            self._hint()
+        self.tell_moves([(one.fence.task_id, one.status) for one in reclaimed])
         return reclaimed
+
+    async def expire(self, limit: int) -> int:
+        """See `TaskQueue.expire`."""
+        expired = await self._writer.call(partial(self._tables.expire, limit))
+        if expired:
+            self.tell_end(expired)
+        return len(expired)
+
+    async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
+        """See `TaskQueue.announce`: kept in memory."""
+        self._presence.announce(worker, executors, seconds)
 
     async def reroute(self, executors: Collection[str], routes: Routes) -> int:
         """See `TaskQueue.reroute`."""
         moved = await self._writer.call(partial(self._tables.reroute, executors, routes))
         if moved:
-            self._hint()
+            self.tell_work()
         return moved
-
-    # --- TaskFeed ----------------------------------------------------------------------------
-
-    def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """See `TaskFeed.on_work`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def _hint(self) -> None:
-        for listener in self._listeners:
-            listener()

@@ -15,23 +15,41 @@ Which move is allowed from which status is read from `domain.task.TRANSITIONS`, 
 from the moves of `domain.task.Task`: there is no second state machine in here.
 """
 
+from adapters.testing.store_contract.cancelling import Cancelling
 from adapters.testing.store_contract.claiming import Claiming
+from adapters.testing.store_contract.deadlines import Deadlines
 from adapters.testing.store_contract.durable import Durable
 from adapters.testing.store_contract.embedded import Embedded
 from adapters.testing.store_contract.hints import Hints
 from adapters.testing.store_contract.leases import Leases
+from adapters.testing.store_contract.listing import Listing
 from adapters.testing.store_contract.moves import Moves
 from adapters.testing.store_contract.reading import Reading
+from adapters.testing.store_contract.repeating import Repeating
 from adapters.testing.store_contract.rerouting import Rerouting
 from adapters.testing.store_contract.retention import Retention
 from adapters.testing.store_contract.settling import Settling
 from adapters.testing.store_contract.submitting import Submitting
+from adapters.testing.store_contract.waiting import Waiting
 
 __all__ = ["DurableStoreContract", "EmbeddedStoreContract", "StoreContract"]
 
 
 class StoreContract(
-    Moves, Submitting, Reading, Claiming, Settling, Leases, Rerouting, Retention, Hints
+    Moves,
+    Submitting,
+    Repeating,
+    Reading,
+    Listing,
+    Waiting,
+    Claiming,
+    Deadlines,
+    Settling,
+    Cancelling,
+    Leases,
+    Rerouting,
+    Retention,
+    Hints,
 ):
     """What holds for every store."""
 

@@ -1,23 +1,23 @@
 """Who gets which task, and when."""
 
 import asyncio
+from itertools import cycle, product
+from typing import Any
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    JSON_TEXTS,
-    LEASE,
-    WORKER,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, JSON_TEXTS, LEASE, WORKER, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Claim,
-    Retry,
-)
+from domain.ports import Claim, Retry
+from domain.task import NewTask
+
+
+def all_kinds() -> list[NewTask]:
+    """Urgent and patient tasks, due now or soon, in every combination."""
+    return [
+        new_task(head_start_seconds=head_start, delay_seconds=delay)
+        for head_start, delay in product([0, -4, 4, 2], [None, 5, 0, 9, 2])
+    ]
 
 
 class Claiming(Contract):
@@ -64,6 +64,62 @@ class Claiming(Contract):
         await case.submit()
         assert ids(await case.claim(10)) == ids(claims)
 
+    @pytest.mark.parametrize(("younger_by", "first"), [(59.9, "urgent"), (60.1, "plain")])
+    @on_event_loop
+    async def test_a_head_start_is_worth_its_seconds_of_waiting_and_no_more(
+        self, case: Case, younger_by: float, first: str
+    ) -> None:
+        await case.submit(new_task(model="plain"))
+        case.clock.advance(younger_by)
+        await case.submit(new_task(model="urgent", head_start_seconds=60))
+        [claim] = await case.claim()
+        assert claim.task.model == first
+
+    @pytest.mark.parametrize(("younger_by", "first"), [(59.9, "plain"), (60.1, "patient")])
+    @on_event_loop
+    async def test_a_task_of_low_priority_waits_its_seconds_longer_and_does_not_starve(
+        self, case: Case, younger_by: float, first: str
+    ) -> None:
+        await case.submit(new_task(model="patient", head_start_seconds=-60))
+        case.clock.advance(younger_by)
+        await case.submit(new_task(model="plain"))
+        [claim] = await case.claim()
+        assert claim.task.model == first
+
+    @on_event_loop
+    async def test_a_head_start_makes_no_task_early(self, case: Case) -> None:
+        [urgent] = await case.submit(new_task(head_start_seconds=600, delay_seconds=10))
+        [plain] = await case.submit()
+        case.clock.advance(9.999)
+        assert ids(await case.claim(9)) == [plain.id]
+        [later] = await case.submit()
+        case.clock.advance(0.001)
+        assert ids(await case.claim(9)) == [urgent.id, later.id]
+
+    @on_event_loop
+    async def test_a_head_start_holds_after_a_retry_too(self, case: Case) -> None:
+        [urgent] = await case.start(new_task(head_start_seconds=600))
+        await case.settle(Retry(urgent.fence, BUSY, seconds=5))
+        [plain] = await case.submit()
+        case.clock.advance(5)
+        assert ids(await case.claim(2)) == [urgent.task.id, plain.id]
+
+    @pytest.mark.parametrize("rooms", [[1], [9], [0, 3, 7, 1]])
+    @pytest.mark.parametrize("steps", [[1], [0, 2, 0, 0, 5]])
+    @on_event_loop
+    async def test_claims_take_the_due_task_of_the_lowest_rank_whatever_was_asked_for(
+        self, case: Case, rooms: list[int], steps: list[int]
+    ) -> None:
+        waiting = await case.submit(*all_kinds(), *reversed(all_kinds()))
+        for room, seconds in zip(cycle(rooms), cycle(steps), strict=False):
+            due = [task for task in waiting if task.due_at <= case.clock.now()]
+            due.sort(key=lambda task: task.rank)  # ties stay in the order of acceptance
+            assert ids(await case.claim(room)) == ids(due[:room])
+            waiting = [task for task in waiting if task not in due[:room]]
+            case.clock.advance(seconds)
+            if not waiting:
+                break
+
     @pytest.mark.parametrize("room", [0, 1, 4, 5, 6])
     @on_event_loop
     async def test_no_more_is_claimed_than_there_is_room_for(self, case: Case, room: int) -> None:
@@ -107,6 +163,22 @@ class Claiming(Contract):
         await case.settle(Retry(claim.fence, BUSY, seconds=7))
         case.clock.advance(passed)
         assert len(await case.claim()) == claimed
+
+    @pytest.mark.parametrize("asked", [{"delay_seconds": 7}, {"run_at": 1_700_000_007_000_000}])
+    @pytest.mark.parametrize(("passed", "claimed"), [(6.999, 0), (7.0, 1)])
+    @on_event_loop
+    async def test_a_task_is_claimed_from_the_moment_that_it_asked_for(
+        self, case: Case, asked: dict[str, Any], passed: float, claimed: int
+    ) -> None:
+        await case.submit(new_task(**asked))
+        case.clock.advance(passed)
+        assert len(await case.claim()) == claimed
+
+    @on_event_loop
+    async def test_a_moment_that_has_passed_is_now(self, case: Case) -> None:
+        [plain] = await case.submit()
+        [late] = await case.submit(new_task(run_at=0))
+        assert ids(await case.claim(2)) == [plain.id, late.id]
 
     @on_event_loop
     async def test_concurrent_claims_get_each_task_once(self, case: Case) -> None:

@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from adapters.testing.store_case import (
     BUSY,
     JSON_TEXTS,
     KEEP_ALL,
     LEASE,
+    NO_LIMITS,
     REACHABLE,
     RESULT,
     USAGE,
@@ -20,13 +22,17 @@ from adapters.testing.store_case import (
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.ports import (
     Completed,
+    Mismatch,
     QueueFull,
+    Reclaimed,
+    Replayed,
     Retry,
     SubmitLimits,
     TaskCounts,
 )
+from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import TaskStatus
+from domain.task import ANONYMOUS, Idempotency, NewTask, TaskStatus
 
 COMING_BACK: Final = pytest.mark.parametrize(
     "come_back", [Case.reopen, Case.crash], ids=["closed", "killed"]
@@ -47,6 +53,97 @@ class Durable(Contract):
         await come_back(case)
         assert await case.task(task.id) == task
         assert await case.store.counts() == TaskCounts(**{status: 1})
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_what_a_task_asked_for_outlives_the_process(
+        self, case: Case, come_back: ComeBack
+    ) -> None:
+        [task] = await case.submit(
+            new_task(
+                model="gpt-π",
+                metadata={"käse": '"\n\\'},
+                priority=-3,
+                head_start_seconds=-180,
+                delay_seconds=5,
+                deadline_seconds=60,
+                retry_of=new_task().id,
+            )
+        )
+        await come_back(case)
+        assert await case.task(task.id) == task
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_task_waits_for_its_time_across_processes(
+        self, case: Case, come_back: ComeBack
+    ) -> None:
+        late, urgent, soon = await case.submit(
+            new_task(delay_seconds=60), new_task(delay_seconds=9, head_start_seconds=60), new_task()
+        )
+        await come_back(case)
+        assert ids(await case.claim(9)) == [soon.id]
+        case.clock.advance(9)
+        assert ids(await case.claim(9)) == [urgent.id]
+        await come_back(case)
+        case.clock.advance(51)
+        assert ids(await case.claim(9)) == [late.id]
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_deadline_holds_across_processes(self, case: Case, come_back: ComeBack) -> None:
+        [task] = await case.submit(new_task(deadline_seconds=10, delay_seconds=99))
+        await come_back(case)
+        assert await case.store.expire(limit=9) == 0
+        case.clock.advance(10)
+        assert await case.store.expire(limit=9) == 1
+        assert await case.task(task.id) == task.expired(case.clock.now())
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_request_to_cancel_outlives_the_process(
+        self, case: Case, come_back: ComeBack
+    ) -> None:
+        [claim] = await case.start()
+        await case.store.request_cancel(claim.task.id, ANONYMOUS)
+        await come_back(case)
+        assert await case.lose() == [Reclaimed(claim.fence, TaskStatus.CANCELLED)]
+        assert (await case.task(claim.task.id)).cancel_requested_at is not None
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_deleted_task_does_not_come_back(self, case: Case, come_back: ComeBack) -> None:
+        for status in REACHABLE:
+            task, _ = await case.in_status(status)
+            await case.store.delete(task.id, ANONYMOUS)
+        await come_back(case)
+        assert await case.store.counts() == TaskCounts()
+        assert await case.claim(9) == []
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_repetition_is_known_across_processes(
+        self, case: Case, come_back: ComeBack
+    ) -> None:
+        def keyed(fingerprint: bytes) -> NewTask:
+            return new_task(idempotency=Idempotency("key", fingerprint))
+
+        [task] = await case.submit(keyed(b"\0\xff"))
+        await come_back(case)
+        answers = await case.store.submit([keyed(b"\0\xff"), keyed(b"\0")], NO_LIMITS)
+        assert answers == [Replayed(task), Mismatch()]
+
+    @COMING_BACK
+    @on_event_loop
+    async def test_a_page_is_followed_by_the_next_across_processes(
+        self, case: Case, come_back: ComeBack
+    ) -> None:
+        tasks = await case.submit(*(new_task() for _ in range(4)))
+        asked = TaskQuery(owner=ANONYMOUS, newest_first=False, limit=2)
+        page = await case.store.find(asked)
+        await come_back(case)
+        rest = await case.store.find(replace(asked, start=page.next))
+        assert [one.task for one in (*page.found, *rest.found)] == tasks
 
     @COMING_BACK
     @on_event_loop

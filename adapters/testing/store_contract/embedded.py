@@ -1,15 +1,14 @@
 """What holds for a store that lives in one process and goes by the clock it is given."""
 
 import pytest
+from msgspec.structs import replace
 
-from adapters.testing.store_case import (
-    HOUR,
-    LEASE,
-    Case,
-    new_task,
-)
+from adapters.testing.store_case import HOUR, LEASE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
+from adapters.testing.store_contract.listing import BOTH_ORDERS
+from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
+from domain.task import ANONYMOUS
 
 
 class Embedded(Contract):
@@ -39,6 +38,30 @@ class Embedded(Contract):
         assert finished.created_at == finished.completed_at == case.clock.now()
         case.clock.jump(2 * HOUR)
         assert await case.store.purge(RetentionPolicy(HOUR, max_tasks=0), limit=9) == 1
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_back_holds_up_no_task_that_was_due(
+        self, case: Case
+    ) -> None:
+        [before] = await case.submit()
+        case.clock.jump(-HOUR)
+        [after] = await case.submit()
+        assert ids(await case.claim(2)) == [after.id, before.id]
+
+    @BOTH_ORDERS
+    @on_event_loop
+    async def test_tasks_are_found_in_the_order_of_creation_whatever_the_clock_did(
+        self, case: Case, newest_first: bool
+    ) -> None:
+        third, fourth = await case.submit(new_task(), new_task())
+        case.clock.jump(-HOUR)
+        first, second = await case.submit(new_task(), new_task())
+        asked = TaskQuery(owner=ANONYMOUS, newest_first=newest_first, limit=3)
+        page = await case.store.find(asked)
+        rest = await case.store.find(replace(asked, start=page.next))
+        found = ids([one.task for one in (*page.found, *rest.found)])
+        expected = ids([first, second, third, fourth])
+        assert found == (expected[::-1] if newest_first else expected)
 
     @pytest.mark.parametrize("monotonic", [0.0, 5_000.0, 1e9])
     @on_event_loop

@@ -1,17 +1,31 @@
 """Who listens is told."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Collection
+from typing import Final
 
 import pytest
 
-from adapters.testing.store_case import (
-    PATIENCE,
-    Case,
-    new_task,
-)
+from adapters.testing.store_case import PATIENCE, Case, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.inference import Routes
-from domain.task import Move
+from domain.task import ANONYMOUS, TERMINAL, TRANSITIONS, Move, TaskStatus
+
+ENDS: Final = [pair for pair, status in TRANSITIONS.items() if status in TERMINAL]
+
+
+class Told(asyncio.Event):
+    """Set once this task is among those that ended."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__()
+        self._task_id = task_id
+
+    def listen(self, task_ids: Collection[str]) -> None:
+        """What `on_end` is given."""
+        if self._task_id in task_ids:
+            self.set()
 
 
 class Hints(Contract):
@@ -39,12 +53,67 @@ class Hints(Contract):
         await case.store.reroute(["echo"], Routes({}, fallback="echo"))
         await asyncio.wait_for(told.wait(), PATIENCE)
 
+    @pytest.mark.parametrize("end_it", ["cancel", "delete"])
+    @on_event_loop
+    async def test_a_listener_is_told_that_a_running_task_is_to_be_stopped(
+        self, case: Case, end_it: str
+    ) -> None:
+        [claim] = await case.start()
+        told = asyncio.Event()
+        case.store.on_cancel(told.set)
+        if end_it == "cancel":
+            await case.store.request_cancel(claim.task.id, ANONYMOUS)
+        else:
+            await case.store.delete(claim.task.id, ANONYMOUS)
+        await asyncio.wait_for(told.wait(), PATIENCE)
+
+    @pytest.mark.parametrize(("status", "move"), ENDS)
+    @on_event_loop
+    async def test_a_listener_is_told_which_task_ended(
+        self, case: Case, status: TaskStatus, move: Move
+    ) -> None:
+        task, fence = await case.in_status(status)
+        told = Told(task.id)
+        case.store.on_end(told.listen)
+        assert await case.move(move, fence)
+        await asyncio.wait_for(told.wait(), PATIENCE)
+
+    @pytest.mark.parametrize("move", [Move.HAND_BACK, Move.LOSE_WORKER])
+    @on_event_loop
+    async def test_a_listener_is_told_of_a_task_that_ends_because_it_was_cancelled(
+        self, case: Case, move: Move
+    ) -> None:
+        task, fence = await case.in_status(TaskStatus.RUNNING)
+        told = Told(task.id)
+        case.store.on_end(told.listen)
+        await case.store.request_cancel(task.id, ANONYMOUS)
+        assert await case.move(move, fence)
+        await asyncio.wait_for(told.wait(), PATIENCE)
+
+    @pytest.mark.parametrize("status", [TaskStatus.PENDING, TaskStatus.RUNNING])
+    @on_event_loop
+    async def test_a_listener_is_told_which_task_was_deleted(
+        self, case: Case, status: TaskStatus
+    ) -> None:
+        task, _ = await case.in_status(status)
+        told = Told(task.id)
+        case.store.on_end(told.listen)
+        await case.store.delete(task.id, ANONYMOUS)
+        await asyncio.wait_for(told.wait(), PATIENCE)
+
     @on_event_loop
     async def test_a_listener_that_was_ended_is_told_no_more(self, case: Case) -> None:
-        ended, kept = asyncio.Event(), asyncio.Event()
-        end = case.store.on_work(ended.set)
-        case.store.on_work(kept.set)
-        end()
-        await case.submit()
+        ended, kept = Counter[str](), asyncio.Event()
+        hints = [
+            case.store.on_work(lambda: ended.update(["work"])),
+            case.store.on_cancel(lambda: ended.update(["cancel"])),
+            case.store.on_end(ended.update),
+        ]
+        for end in hints:
+            end()
+        case.store.on_end(lambda _: kept.set())
+        [claim] = await case.start()
+        await case.store.request_cancel(claim.task.id, ANONYMOUS)
+        await case.store.delete(claim.task.id, ANONYMOUS)
         await asyncio.wait_for(kept.wait(), PATIENCE)
-        assert not ended.is_set()
+        assert not ended

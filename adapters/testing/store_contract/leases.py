@@ -6,23 +6,9 @@ from typing import Any
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    LEASE,
-    RESULT,
-    USAGE,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, LEASE, RESULT, USAGE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Completed,
-    Fence,
-    HandedBack,
-    Reclaimed,
-    Retry,
-)
+from domain.ports import Completed, Fence, HandedBack, Reclaimed, Retry
 from domain.task import TaskStatus
 
 

@@ -4,20 +4,15 @@ from typing import Final
 
 import pytest
 
-from adapters.testing.store_case import (
-    MOVED,
-    REACHABLE,
-    Case,
-)
+from adapters.testing.store_case import MOVED, REACHABLE, Case
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    TaskCounts,
-)
-from domain.task import TRANSITIONS, Move, TaskStatus
+from domain.ports import TaskCounts
+from domain.task import ANONYMOUS, TRANSITIONS, Move, TaskStatus
 
 REFUSED: Final = [
     (status, move) for status in REACHABLE for move in Move if (status, move) not in TRANSITIONS
 ]
+ENDS_OF_ATTEMPTS: Final = [move for status, move in TRANSITIONS if status is TaskStatus.RUNNING]
 
 
 class Moves(Contract):
@@ -45,3 +40,18 @@ class Moves(Contract):
         assert not await case.move(move, fence)
         assert await case.task(task.id) == task
         assert await case.store.counts() == TaskCounts(**{status: 1})
+
+    @pytest.mark.parametrize("move", ENDS_OF_ATTEMPTS)
+    @on_event_loop
+    async def test_once_it_was_to_be_cancelled_every_end_of_an_attempt_cancels_the_task(
+        self, case: Case, move: Move
+    ) -> None:
+        task, fence = await case.in_status(TaskStatus.RUNNING)
+        requested = task.cancel_requested(case.clock.now())
+        assert await case.store.request_cancel(task.id, ANONYMOUS) == requested
+        case.clock.advance(1)
+        assert await case.move(move, fence)
+        cancelled = MOVED[move](requested, case.clock.now())
+        assert cancelled.status is TaskStatus.CANCELLED
+        assert await case.task(task.id) == cancelled
+        assert await case.store.counts() == TaskCounts(cancelled=1)

@@ -1,19 +1,9 @@
 """Pending tasks whose executor is gone."""
 
-from adapters.testing.store_case import (
-    BUSY,
-    RESULT,
-    USAGE,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, RESULT, USAGE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.inference import Routes
-from domain.ports import (
-    Completed,
-    Retry,
-)
+from domain.ports import Completed, Retry
 
 
 class Rerouting(Contract):

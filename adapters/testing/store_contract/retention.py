@@ -2,24 +2,9 @@
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    ERROR,
-    HOUR,
-    LEASE,
-    RESULT,
-    USAGE,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, ERROR, HOUR, LEASE, RESULT, USAGE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Completed,
-    Failed,
-    Retry,
-    TaskCounts,
-)
+from domain.ports import Completed, Failed, Retry, TaskCounts
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, Move
 
@@ -27,7 +12,7 @@ from domain.task import ANONYMOUS, Move
 class Retention(Contract):
     """Which finished tasks are removed, and that no others are."""
 
-    @pytest.mark.parametrize("move", [Move.COMPLETE, Move.FAIL, Move.GIVE_UP])
+    @pytest.mark.parametrize("move", [Move.COMPLETE, Move.FAIL, Move.GIVE_UP, Move.CANCEL])
     @on_event_loop
     async def test_a_finished_task_goes_when_it_is_older_than_the_retention_age(
         self, case: Case, move: Move

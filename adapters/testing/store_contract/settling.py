@@ -11,21 +11,24 @@ from adapters.testing.store_case import (
     LEASE,
     OUTCOMES,
     RESULT,
+    RETRY_SECONDS,
     USAGE,
     Case,
     ids,
     new_task,
 )
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    Completed,
-    Failed,
-    Fence,
-    HandedBack,
-    Retry,
-    TaskCounts,
+from domain.inference import Routes
+from domain.ports import Completed, Failed, Fence, HandedBack, Retry, TaskCounts
+from domain.task import (
+    MOST_PAST_ATTEMPTS,
+    TRANSITIONS,
+    WORKER_LOST,
+    AttemptOutcome,
+    AttemptRecord,
+    Move,
+    TaskStatus,
 )
-from domain.task import TRANSITIONS, Move, TaskStatus
 
 
 class Settling(Contract):
@@ -95,6 +98,41 @@ class Settling(Contract):
         [claim] = await case.start()
         case.clock.advance(LEASE * 10)
         assert await case.settle(Completed(claim.fence, RESULT, USAGE))
+
+    @on_event_loop
+    async def test_every_attempt_is_remembered_with_its_end(self, case: Case) -> None:
+        [task] = await case.submit(new_task(executor="gone"))
+        moments = []
+
+        async def attempt(executor: str, move: Move) -> None:
+            [claim] = await case.claim(executor=executor)
+            moments.append(case.clock.now())
+            case.clock.advance(2)
+            assert await case.move(move, claim.fence)
+            moments.append(case.clock.now())
+            case.clock.advance(RETRY_SECONDS)
+
+        await attempt("gone", Move.RETRY)
+        await case.store.reroute(["echo"], Routes({}, fallback="echo"))
+        for move in (Move.HAND_BACK, Move.LOSE_WORKER, Move.COMPLETE):
+            await attempt("echo", move)
+        starts, ends = moments[::2], moments[1::2]
+        assert (await case.task(task.id)).attempts == (
+            AttemptRecord(1, "gone", starts[0], ends[0], AttemptOutcome.FAILED, BUSY.code),
+            AttemptRecord(2, "echo", starts[1], ends[1], AttemptOutcome.HANDED_BACK, None),
+            AttemptRecord(3, "echo", starts[2], ends[2], AttemptOutcome.WORKER_LOST, WORKER_LOST),
+            AttemptRecord(4, "echo", starts[3], ends[3], AttemptOutcome.COMPLETED, None),
+        )
+
+    @on_event_loop
+    async def test_of_very_many_attempts_the_latest_are_remembered(self, case: Case) -> None:
+        [task] = await case.submit()
+        for number in range(1, MOST_PAST_ATTEMPTS + 4):
+            await case.claim()
+            await case.settle(HandedBack(Fence(task.id, number)))
+        await case.claim()
+        numbers = [one.number for one in (await case.task(task.id)).attempts]
+        assert numbers == list(range(4, MOST_PAST_ATTEMPTS + 5))
 
     @on_event_loop
     async def test_a_retried_task_keeps_no_trace_of_its_error(self, case: Case) -> None:

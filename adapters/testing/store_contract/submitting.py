@@ -4,24 +4,10 @@ import asyncio
 
 import pytest
 
-from adapters.testing.store_case import (
-    BUSY,
-    HOUR,
-    KEEP_ALL,
-    NO_LIMITS,
-    Case,
-    ids,
-    new_task,
-)
+from adapters.testing.store_case import BUSY, HOUR, KEEP_ALL, NO_LIMITS, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import (
-    PURGED_PER_SUBMIT,
-    Accepted,
-    QueueFull,
-    Retry,
-    SubmitLimits,
-    TaskCounts,
-)
+from domain.instants import after
+from domain.ports import PURGED_PER_SUBMIT, Accepted, QueueFull, Retry, SubmitLimits, TaskCounts
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS
 
@@ -38,6 +24,19 @@ class Submitting(Contract):
             Accepted(new.accepted(case.clock.now()))
         ]
         assert await case.task(new.id) == new.accepted(case.clock.now())
+
+    @on_event_loop
+    async def test_a_task_is_stored_with_all_that_it_asks_for(self, case: Case) -> None:
+        delayed = new_task(
+            priority=-10, head_start_seconds=-600.5, delay_seconds=0.25, deadline_seconds=1e9
+        )
+        planned = new_task(
+            priority=10, head_start_seconds=600, run_at=after(case.clock.now(), HOUR)
+        )
+        again = new_task(run_at=0, deadline_seconds=0.001, retry_of=delayed.id)
+        await case.submit(delayed, planned, again)
+        for new in (delayed, planned, again):
+            assert await case.task(new.id) == new.accepted(case.clock.now())
 
     @on_event_loop
     async def test_each_new_task_gets_its_answer_in_order(self, case: Case) -> None:
@@ -73,6 +72,14 @@ class Submitting(Contract):
         limits = SubmitLimits(max_pending=1, retention=KEEP_ALL)
         [claim] = await case.start()
         await case.settle(Retry(claim.fence, BUSY, seconds=60))
+        assert await case.store.submit([new_task()], limits) == [QueueFull(pending=1)]
+
+    @on_event_loop
+    async def test_a_task_that_waits_for_its_time_counts_against_max_pending(
+        self, case: Case
+    ) -> None:
+        limits = SubmitLimits(max_pending=1, retention=KEEP_ALL)
+        await case.submit(new_task(delay_seconds=60))
         assert await case.store.submit([new_task()], limits) == [QueueFull(pending=1)]
 
     @on_event_loop

@@ -1,0 +1,1 @@
+SELECT id, fingerprint FROM task WHERE owner = :owner AND idempotency_key = :key

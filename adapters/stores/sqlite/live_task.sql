@@ -1,0 +1,1 @@
+SELECT 1 FROM task WHERE id = :id AND completed_at IS NULL

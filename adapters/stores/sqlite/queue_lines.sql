@@ -1,0 +1,17 @@
+-- The indexes are named, for that of all tasks of the owner looks better than it is.
+SELECT executor, model, sum(pending), sum(running), min(due_at)
+FROM (
+    SELECT
+        executor,
+        model,
+        1 AS pending,
+        0 AS running,
+        iif(due_at <= :now, due_at, NULL) AS due_at
+    FROM task INDEXED BY task_pending
+    WHERE status = 'pending' AND owner = coalesce(:owner, owner)
+    UNION ALL
+    SELECT executor, model, 0, 1, NULL
+    FROM task INDEXED BY task_running
+    WHERE status = 'running' AND owner = coalesce(:owner, owner)
+)
+GROUP BY executor, model

@@ -1,0 +1,123 @@
+"""What is only looked at: each function is the port's method of the same name, on any connection.
+
+The reader thread runs them in a snapshot of what is committed; `Tables` runs `get` in its
+transaction.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from heapq import merge
+from typing import Any
+
+from adapters.stores.sqlite.rows import searched, task_from
+from adapters.stores.sqlite.statements import SQL
+from domain.instants import seconds_between
+from domain.ports import LONGEST_POSITION, Fence, Interruption, Payload, QueueLine
+from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
+from domain.task import Task
+
+
+def get(connection: sqlite3.Connection, task_id: str, owner: str | None) -> Task | None:
+    """See `TaskStore.get`."""
+    row = _row(connection, "get_task", {"id": task_id, "owner": owner})
+    return None if row is None else task_from(row)
+
+
+def payload(connection: sqlite3.Connection, task_id: str, owner: str | None) -> Payload | None:
+    """See `TaskStore.payload`."""
+    row = _row(connection, "get_payload", {"id": task_id, "owner": owner})
+    return None if row is None else Payload(*row)
+
+
+def find(connection: sqlite3.Connection, query: TaskQuery) -> Page:
+    """See `TaskStore.find`. What does not match costs a look at its row, and no more."""
+    found: list[Found] = []
+    last = Position(0, 0)
+    for looked_at, (created_at, number, matches) in enumerate(_walk(connection, query)):
+        if len(found) == query.limit or looked_at == ROWS_PER_PAGE:
+            return Page(found, last)
+        last = Position(created_at, number)
+        if matches:
+            found.append(_found(connection, number, query))
+    return Page(found, None)
+
+
+def queue_position(connection: sqlite3.Connection, task_id: str, now: int) -> int | None:
+    """See `TaskStore.queue_position`."""
+    row = _row(connection, "queue_position", {"id": task_id, "now": now, "most": LONGEST_POSITION})
+    return None if row is None else min(row[0], LONGEST_POSITION)
+
+
+def ended(connection: sqlite3.Connection, task_ids: Collection[str]) -> set[str]:
+    """See `TaskStore.ended`."""
+    return {
+        task_id for task_id in task_ids if _row(connection, "live_task", {"id": task_id}) is None
+    }
+
+
+def queue(
+    connection: sqlite3.Connection, owner: str | None, now: int
+) -> tuple[list[QueueLine], float | None]:
+    """The lines of `TaskStore.queue`, and its `oldest_pending_seconds`."""
+    rows = connection.execute(SQL["queue_lines"], {"owner": owner, "now": now}).fetchall()
+    due_since = [row[-1] for row in rows if row[-1] is not None]
+    oldest = seconds_between(min(due_since), now) if due_since else None
+    return [QueueLine(*row[:-1]) for row in rows], oldest
+
+
+def backlog_seconds(connection: sqlite3.Connection, now: int) -> float:
+    """See `TaskStore.backlog_seconds`."""
+    executors = connection.execute(SQL["pending_executors"]).fetchall()
+    nexts = [
+        _row(connection, "next_in_turn", {"executor": executor, "now": now})
+        for [executor] in executors
+    ]
+    return max((seconds_between(row[0], now) for row in nexts if row is not None), default=0.0)
+
+
+def interruptions(
+    connection: sqlite3.Connection, fences: Collection[Fence]
+) -> Mapping[Fence, Interruption]:
+    """See `TaskQueue.interruptions`."""
+    judged = {fence: _interruption(connection, fence) for fence in fences}
+    return {fence: why for fence, why in judged.items() if why is not None}
+
+
+def _interruption(connection: sqlite3.Connection, fence: Fence) -> Interruption | None:
+    row = _row(connection, "running_attempt", {"id": fence.task_id, "attempt": fence.attempt})
+    if row is None:
+        return Interruption.LOST
+    [cancel_requested_at] = row
+    return None if cancel_requested_at is None else Interruption.CANCEL
+
+
+def _walk(connection: sqlite3.Connection, query: TaskQuery) -> Iterator[tuple[int, int, int]]:
+    """Creation and number of one task after another, and whether it matches."""
+    owners = [query.owner]
+    if query.owner is None:
+        owners = [owner for [owner] in connection.execute(SQL["owners"])]
+    statement = SQL["find_newest_first" if query.newest_first else "find_oldest_first"]
+    values = searched(query)
+    walks = [connection.execute(statement, {**values, "owner": owner}) for owner in owners]
+    return merge(*walks, reverse=query.newest_first)
+
+
+def _found(connection: sqlite3.Connection, number: int, query: TaskQuery) -> Found:
+    values = {
+        "number": number,
+        "with_result": query.with_result,
+        "with_input": query.with_input,
+    }
+    [row] = connection.execute(SQL["found_task"], values)
+    return Found(task_from(row), row[-1])
+
+
+def _row(
+    connection: sqlite3.Connection, statement: str, values: Mapping[str, Any]
+) -> tuple[Any, ...] | None:
+    """The one row of the statement, if there is one."""
+    try:
+        row: tuple[Any, ...] | None = connection.execute(SQL[statement], values).fetchone()
+    except UnicodeEncodeError:  # no text that can be stored, so nothing is stored under it
+        return None
+    return row

@@ -1,0 +1,162 @@
+"""How PostgreSQL finds the tasks of each statement, with many finished and many pending ones.
+
+The plans are those of the statements and values that the store really sends: once with the values
+known, as for the first calls of a connection, and once for any values, as it plans them later.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from adapters.clock import SystemClock
+from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres.connections import Connections
+from adapters.stores.postgres.store import SQL
+from adapters.testing.store_case import RESULT, new_task
+from domain.inference import Routes
+from domain.ports import Completed, SubmitLimits
+from domain.retention import RetentionPolicy
+from domain.task import ANONYMOUS
+
+TORTURE = pytest.mark.torture
+TABLES = ("task", "task_payload", "task_result")
+RUNNING = 20
+LEASE = 30.0
+OLD_AND_MANY = RetentionPolicy(retention_seconds=3600, max_tasks=1000)
+
+INDEXES = {
+    "submit_tasks": set(),
+    "get_task": {"task_id_key", "task_result_pkey"},
+    "claim_tasks": {"task_due", "task_pkey", "task_payload_pkey"},
+    "renew_leases": {"task_id_key", "task_pkey"},
+    "settle_attempts": {"task_id_key", "task_pkey"},
+    "reclaim_tasks": {"task_running", "task_pkey"},
+    "purge_tasks": {
+        "task_finished",
+        "task_finished_by_creation",
+        "task_pkey",
+        "task_payload_pkey",
+        "task_result_pkey",
+    },
+    "reroute_tasks": {"task_due"},
+    "count_tasks": set(),
+    "check_store": set(),
+}
+
+FILL = """
+WITH made AS (
+    SELECT n, CASE WHEN n <= $1 THEN 'completed'
+                   WHEN n <= $1 + $2 THEN 'running'
+                   ELSE 'pending' END AS status
+      FROM generate_series(1, $1::int + $2::int + $3::int) AS n
+), stored AS (
+    INSERT INTO task (id, owner, status, executor, model, metadata, timeout_seconds, max_attempts,
+                      rank, created_at, attempt, started_at, completed_at, worker, lease_until)
+    SELECT md5(n::text)::uuid, 'anonymous', status, CASE WHEN n % 2 = 0 THEN 'one' ELSE 'other' END,
+           'small', '{}', 300, 3, n, n, CASE status WHEN 'pending' THEN 0 ELSE 1 END,
+           CASE WHEN status <> 'pending' THEN n END, CASE status WHEN 'completed' THEN n END,
+           CASE status WHEN 'running' THEN 'gone' END, CASE status WHEN 'running' THEN n END
+      FROM made
+     ORDER BY n
+    RETURNING number, status
+), paid AS (
+    INSERT INTO task_payload (number, input, options) SELECT number, '"hello"', '{}' FROM stored
+), kept AS (
+    INSERT INTO task_result (number, result)
+    SELECT number, '{"output":"hello"}' FROM stored WHERE status = 'completed'
+)
+UPDATE task_count SET completed = $1, running = $2, pending = $3 WHERE slot = 0
+"""
+
+
+@pytest.fixture(params=[(50_000, 5_000), pytest.param((1_000_000, 100_000), marks=TORTURE)])
+def filled(request: pytest.FixtureRequest, dsn: str) -> str:
+    """A store with so many finished and so many pending tasks, and its statistics."""
+    asyncio.run(fill(dsn, *request.param))
+    return dsn
+
+
+async def fill(dsn: str, finished: int, pending: int) -> None:
+    async with PostgresTaskStore(PostgresOptions(dsn=dsn), SystemClock()):
+        pass
+    async with statements(dsn) as server:
+        await server.fetch(FILL, finished, RUNNING, pending)
+        for table in TABLES:
+            await server.execute(f"ANALYZE {table}")
+
+
+@asynccontextmanager
+async def statements(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def test_each_statement_finds_its_tasks_by_an_index(filled, monkeypatch):
+    sent = await statements_of_a_life(filled, monkeypatch)
+    assert sent.keys() == SQL.keys() == INDEXES.keys()
+    async with statements(filled) as server:
+        for name, values in sent.items():
+            prepared = await server.prepare(SQL[name])
+            check_plan(name, await prepared.explain(*values))
+            check_plan(name, await plan_for_any_values(server, name, len(values)))
+
+
+async def statements_of_a_life(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, tuple[object, ...]]:
+    """What the store sends when each of its methods is called, by the name of the statement."""
+    names = {text: name for name, text in SQL.items()}
+    sent: dict[str, tuple[object, ...]] = {}
+    send = Connections.fetch
+
+    async def note(self: Connections, text: str, *values: object) -> list[asyncpg.Record]:
+        sent[names[text]] = values
+        return await send(self, text, *values)
+
+    monkeypatch.setattr(Connections, "fetch", note)
+    async with PostgresTaskStore(PostgresOptions(dsn=dsn), SystemClock()) as store:
+        await store.check()
+        await store.counts()
+        task = new_task(executor="one")
+        await store.submit([task], SubmitLimits(10_000_000, OLD_AND_MANY))
+        await store.get(task.id, ANONYMOUS)
+        claims = await store.claim("worker", {"one": 8, "other": 8}, LEASE)
+        fences = [claim.fence for claim in claims]
+        await store.renew(fences, LEASE)
+        await store.settle([Completed(fence, RESULT, None) for fence in fences])
+        await store.reclaim(5, 100)
+        await store.purge(OLD_AND_MANY, 100)
+        await store.reroute(["one"], Routes({"small": "one"}, "one"))
+    return sent
+
+
+async def plan_for_any_values(server: asyncpg.Connection, name: str, values: int) -> Any:
+    await server.execute("SET plan_cache_mode = force_generic_plan")
+    await server.execute(f"PREPARE {name} AS {SQL[name]}")
+    arguments = f"({', '.join(['NULL'] * values)})" if values else ""
+    plan = await server.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name} {arguments}")
+    await server.execute("RESET plan_cache_mode")
+    return json.loads(plan)
+
+
+def check_plan(name: str, plan: Any) -> None:
+    nodes = list(nodes_of(plan[0]["Plan"]))
+    scanned = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+    used = {node["Index Name"] for node in nodes if "Index Name" in node} - {"task_count_pkey"}
+    shown = json.dumps(plan, indent=1)
+    assert not scanned & set(TABLES), f"{name} reads all of {scanned}: {shown}"
+    assert used == INDEXES[name], f"{name}: {shown}"
+
+
+def nodes_of(node: Any) -> Iterator[Any]:
+    yield node
+    for below in node.get("Plans", []):
+        yield from nodes_of(below)

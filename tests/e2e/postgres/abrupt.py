@@ -1,0 +1,37 @@
+"""An executor for the tests of stopped workers; they name it in the settings of a service."""
+
+import signal
+import threading
+from collections.abc import AsyncGenerator
+from typing import Self
+
+from msgspec import Struct
+
+from domain.inference import Chunk, InferenceRequest, InferenceResult
+
+
+class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class AbruptExecutor:
+    """Stops its own process in the moment before the first attempt of a task has its result.
+
+    So this result is the first thing that the process knows when it is continued.
+    """
+
+    options_type = NoOptions
+
+    def __init__(self, options: NoOptions) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+        if request.attempt == 1:
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        yield InferenceResult(f"attempt {request.attempt}")
