@@ -6,6 +6,7 @@ says it soon, where the hint was lost or came up on another node.
 """
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,7 +46,7 @@ class Waiting:
                 left = end - asyncio.get_running_loop().time()
                 if left <= 0:
                     break
-                await asyncio.wait({woken, gone}, timeout=left)
+                await asyncio.wait({woken, gone}, timeout=left, return_when=FIRST_COMPLETED)
                 woken, task = watch.woken, await watch.look(_MOMENT_SECONDS)
             return task
 

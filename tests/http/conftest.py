@@ -161,6 +161,7 @@ class Edge:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()[:2]
         self._answers = threading.Event()
+        self._connections: list[Connection] = []
         self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
 
     async def _serve(self):
@@ -181,12 +182,14 @@ class Edge:
         return self
 
     def __exit__(self, *_):
-        self.connection.close()
+        for connection in self._connections:
+            connection.close()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(TIMEOUT)
 
     def connect(self):
-        return Connection(self.address)
+        self._connections.append(Connection(self.address))
+        return self._connections[-1]
 
     def ask(self, method, path, body=None, **headers):
         return self.connection.ask(method, path, body, **headers)

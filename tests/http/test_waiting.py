@@ -1,10 +1,12 @@
 """Requests that wait for the end of a task (`Prefer: wait`)."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from domain.errors import StoreUnavailable
+from domain.inference import Routes
 from domain.ports import Cancelled
 from domain.service import Caller, TaskService
 from domain.task import ANONYMOUS
@@ -211,7 +213,9 @@ def test_an_end_while_the_task_is_read_is_not_missed(hinted):
 
     async def wait_while_it_ends():
         store = StoreOfOldReads(hinted.queue)
-        tasks = TaskService(store, None, hinted.tasks.limits, None, None)
+        tasks = TaskService(
+            store, Routes({}, "echo"), hinted.tasks.limits, hinted.tasks.defaults, lambda: "unused"
+        )
         waiting = Waiting(tasks, store, NEVER)
         hinted.queue.on_end(waiting.wake)
         gone = asyncio.get_running_loop().create_future()
@@ -253,7 +257,8 @@ def test_an_end_while_the_task_is_read_is_not_missed(hinted):
     ],
 )
 def test_a_preference_is_read_as_rfc_7240_says(header, seconds):
-    assert seconds_to_wait({"state": {"headers": {b"prefer": header}}}) == seconds  # type: ignore[typeddict-item]
+    scope: Any = {"state": {"headers": {b"prefer": header}}}
+    assert seconds_to_wait(scope) == seconds
 
 
 def test_without_the_preference_nothing_is_applied(edge):
