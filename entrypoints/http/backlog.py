@@ -7,7 +7,7 @@ from typing import Final
 from domain.errors import StoreUnavailable
 from domain.service import TaskService
 
-_READ_EVERY_SECONDS: Final = 1.0
+READ_EVERY_SECONDS: Final = 1.0
 _SHORTEST_SECONDS: Final = 1
 _LONGEST_SECONDS: Final = 60  # widely used clients ignore more
 
@@ -23,7 +23,7 @@ class Backlog:
     async def seconds(self) -> int:
         """After how many seconds to come back, 1 … 60."""
         now = asyncio.get_running_loop().time()
-        if now - self._read_at >= _READ_EVERY_SECONDS:
+        if now - self._read_at >= READ_EVERY_SECONDS:
             self._read_at = now
             await self._look()
         return self._seconds

@@ -53,7 +53,8 @@ def pytest_generate_tests(metafunc):
 class FaultyStore:
     """A store, with faults: `fault` is raised by every call, `hangs` lets none return.
 
-    Nobody hears of ends when it `is_mute`. `asked` counts the calls by name.
+    Nobody hears of ends when it `is_mute`. `backlog` is told in place of the real one. `asked`
+    counts the calls by name.
     """
 
     def __init__(self, store):
@@ -61,6 +62,7 @@ class FaultyStore:
         self.fault = None
         self.hangs = False
         self.is_mute = False
+        self.backlog: float | None = None
         self.asked: Counter[str] = Counter()
 
     def on_end(self, listener):
@@ -77,7 +79,8 @@ class FaultyStore:
                 await asyncio.Event().wait()
             if self.fault is not None:
                 raise self.fault
-            return await method(*arguments)
+            answer = await method(*arguments)
+            return self.backlog or answer if name == "backlog_seconds" else answer
 
         return ask
 
