@@ -18,7 +18,7 @@ from entrypoints.http.controllers import (
 from entrypoints.http.edge import Edge
 from entrypoints.http.errors import EXCEPTION_HANDLERS
 from entrypoints.http.openapi import openapi_document
-from entrypoints.http.tasks import QueueController, TaskController
+from entrypoints.http.tasks import Desk, QueueController, TaskController
 from entrypoints.http.waiting import Waiting
 from entrypoints.readiness import Readiness
 from settings.schema import Settings
@@ -50,8 +50,7 @@ def create_app(
     """The ASGI application that serves these tasks."""
     dependencies = {
         "tasks": tasks,
-        "waiting": waiting,
-        "backlog": Backlog(tasks),
+        "desk": Desk(tasks, waiting, Backlog(tasks)),
         "readiness": readiness,
         "settings": settings,
         "document": cache(partial(openapi_document, settings)),

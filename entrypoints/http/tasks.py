@@ -15,11 +15,12 @@ from litestar.status_codes import (
     HTTP_304_NOT_MODIFIED,
 )
 from litestar.types import Receive, Scope
+from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.ports import Accepted, Mismatch, QueueFull, Replayed
 from domain.service import Draining, NotRetryable, TaskService
-from domain.task import Task
+from domain.task import Task, TaskStatus
 from entrypoints.http.answers import Answer, Header
 from entrypoints.http.backlog import Backlog
 from entrypoints.http.body import read_json_text
@@ -43,10 +44,18 @@ from settings.schema import Settings
 _REPLAYED: Final[Header] = (b"idempotency-replayed", b"true")
 _TAG_BYTES: Final = 16
 
+
+class Desk(Struct, frozen=True):
+    """What the busiest routes need, as one dependency: of two, Litestar makes two asyncio tasks."""
+
+    tasks: TaskService
+    waiting: Waiting
+    backlog: Backlog
+
+
 AnyRequest = Request[Any, Any, Any]
+_Desk = NamedDependency[SkipValidation[Desk]]
 _Tasks = NamedDependency[SkipValidation[TaskService]]
-_Waiting = NamedDependency[SkipValidation[Waiting]]
-_Backlog = NamedDependency[SkipValidation[Backlog]]
 
 
 class TaskController(Controller):
@@ -68,41 +77,33 @@ class TaskController(Controller):
         return router
 
     @post("/inference", operation_id="createInferenceTask", status_code=HTTP_202_ACCEPTED)
-    async def submit(
-        self, request: AnyRequest, tasks: _Tasks, waiting: _Waiting, backlog: _Backlog
-    ) -> Answer:
+    async def submit(self, request: AnyRequest, desk: _Desk) -> Answer:
         """Accept a task. It is committed before the answer is sent."""
         key, seconds = idempotency_key(request.scope), seconds_to_wait(request.scope)
         most = request.route_handler.resolve_request_max_body_size() or 0
         text = await read_json_text(request.scope, request.receive, most)
-        asked = await read_submission(text, tasks.defaults.timeout_seconds, key)
-        answer = await tasks.submit(caller_of(request.scope), asked)
+        asked = await read_submission(text, desk.tasks.defaults.timeout_seconds, key)
+        answer = await desk.tasks.submit(caller_of(request.scope), asked)
         if not isinstance(answer, Accepted | Replayed):
-            return await _refused(answer, request.scope, backlog)
+            return await _refused(answer, request.scope, desk.backlog)
         task = answer.task
-        headers = await _headers_of_new(task, backlog)
+        headers = await _headers_of_new(task, desk.backlog)
         if isinstance(answer, Replayed):
             headers.append(_REPLAYED)
         if seconds is None:
-            return Answer(HTTP_202_ACCEPTED, encode(TaskCreated(task.id, task.status)), headers)
+            return _created(task.id, task.status, headers)
         headers.append(_applied(seconds))
-        view = await _wait(request, waiting, task.id, seconds)
+        view = await _look(request, desk, task.id, seconds)
         if view is not None and view.done:
             return Answer(HTTP_200_OK, encode(view), headers)
-        status = task.status if view is None else view.status
-        return Answer(HTTP_202_ACCEPTED, encode(TaskCreated(task.id, status)), headers)
+        return _created(task.id, task.status if view is None else view.status, headers)
 
     @get("/{task_id:str}", operation_id="getTask")
-    async def get_task(
-        self, request: AnyRequest, task_id: FromPath[str], tasks: _Tasks, waiting: _Waiting
-    ) -> Answer:
+    async def get_task(self, request: AnyRequest, task_id: FromPath[str], desk: _Desk) -> Answer:
         """The task as last committed, at once or when it has ended."""
         seconds = seconds_to_wait(request.scope)
-        if seconds is None:
-            view = await read_view(tasks, caller_of(request.scope), task_id)
-            return _shown(request.scope, view, [])
-        view = await _wait(request, waiting, task_id, seconds)
-        return _shown(request.scope, view, [_applied(seconds)])
+        view = await _look(request, desk, task_id, seconds)
+        return _shown(request.scope, view, [] if seconds is None else [_applied(seconds)])
 
     @get("/", operation_id="listTasks")
     async def list_tasks(self, request: AnyRequest, tasks: _Tasks) -> Answer:
@@ -125,14 +126,12 @@ class TaskController(Controller):
         return Answer(HTTP_200_OK, encode(await view_of(tasks, task)))
 
     @post("/{task_id:str}/retry", operation_id="retryTask", status_code=HTTP_202_ACCEPTED)
-    async def retry(
-        self, request: AnyRequest, task_id: FromPath[str], tasks: _Tasks, backlog: _Backlog
-    ) -> Answer:
+    async def retry(self, request: AnyRequest, task_id: FromPath[str], desk: _Desk) -> Answer:
         """Accept once more what a failed or cancelled task asked for."""
-        answer = await tasks.retry(caller_of(request.scope), task_id)
+        answer = await desk.tasks.retry(caller_of(request.scope), task_id)
         if not isinstance(answer, Accepted | Replayed):
-            return await _refused(answer, request.scope, backlog)
-        headers = await _headers_of_new(answer.task, backlog)
+            return await _refused(answer, request.scope, desk.backlog)
+        headers = await _headers_of_new(answer.task, desk.backlog)
         view = TaskRetried(answer.task.id, answer.task.status, retry_of=task_id)
         return Answer(HTTP_202_ACCEPTED, encode(view), headers)
 
@@ -159,6 +158,10 @@ class QueueController(Controller):
         """The live tasks that the caller sees, counted."""
         queue = await tasks.queue(caller_of(request.scope))
         return Answer(HTTP_200_OK, encode(queue_view(queue, settings.inference)))
+
+
+def _created(task_id: str, status: TaskStatus, headers: list[Header]) -> Answer:
+    return Answer(HTTP_202_ACCEPTED, encode(TaskCreated(task_id, status)), headers)
 
 
 def _shown(scope: Scope, view: TaskView | None, headers: list[Header]) -> Answer:
@@ -208,14 +211,17 @@ def _applied(seconds: int) -> Header:
     return (b"preference-applied", b"wait=%d" % seconds)
 
 
-async def _wait(
-    request: AnyRequest, waiting: Waiting, task_id: str, seconds: int
+async def _look(
+    request: AnyRequest, desk: Desk, task_id: str, seconds: int | None
 ) -> TaskView | None:
-    """The task when it ends, or when its client has waited long enough."""
+    """The task, at once; or when it ends, or its client has waited long enough."""
+    caller = caller_of(request.scope)
+    if not seconds:
+        return await read_view(desk.tasks, caller, task_id)
     request.scope["state"]["extend"](seconds)
     gone = asyncio.ensure_future(_disconnected(request.receive))
     try:
-        return await waiting.until_ended(caller_of(request.scope), task_id, seconds, gone)
+        return await desk.waiting.until_ended(caller, task_id, seconds, gone)
     finally:
         gone.cancel()
 

@@ -279,7 +279,7 @@ def test_schemathesis_finds_nothing(service, tmp_path):
     base = f"http://{service.connection.host}"
     # JSON Schema has no words for "an integer of 64 bits, anywhere in here", so that what it allows
     # is more than what is taken. `test_refusals` covers what this check would.
-    options = ["--exclude-checks=positive_data_acceptance", "--max-examples=8", "--seed=1"]
+    options = ["--exclude-checks=positive_data_acceptance", "--max-examples=15", "--seed=1"]
     done = subprocess.run(
         [
             PYTHON / "schemathesis",
