@@ -20,8 +20,10 @@ from domain.ports import Clock, Executor, Store, SubmitLimits
 from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
 from domain.service import SubmitDefaults, TaskService
+from entrypoints.http.waiting import Waiting
 from entrypoints.readiness import Readiness
 from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
+from entrypoints.worker.loop import repeat
 from entrypoints.worker.maintenance import Maintenance, MaintenanceOptions
 from settings.conversion import SettingsError, Sources, convert, source_of
 from settings.schema import ExecutorSettings, InferenceSettings, Settings, StoreSettings
@@ -39,10 +41,15 @@ class Service:
     """What the edge needs of a running service, and how to stop it."""
 
     def __init__(
-        self, tasks: TaskService, readiness: Readiness, dispatcher: Dispatcher | None
+        self,
+        tasks: TaskService,
+        waiting: Waiting,
+        readiness: Readiness,
+        dispatcher: Dispatcher | None,
     ) -> None:
         """`dispatcher` None: the tasks are left to other processes."""
         self.tasks = tasks
+        self.waiting = waiting
         self.readiness = readiness
         self._dispatcher = dispatcher
 
@@ -53,6 +60,7 @@ class Service:
         """
         self.readiness.fault("draining", "the service is stopping")
         self.tasks.stop_accepting()
+        self.waiting.release()
         if self._dispatcher is not None:
             await self._dispatcher.drain(seconds)
 
@@ -79,9 +87,14 @@ async def open_service(
         readiness = Readiness(clock.monotonic)
         execution = _execution(settings.inference, executors)
         dispatcher = Dispatcher(store, execution, _dispatching(settings), clock, readiness)
-        async with _kept_in_order(store, settings, readiness), _at_work(dispatcher):
+        tasks = _tasks(settings.inference, store, routes)
+        async with (
+            _kept_in_order(store, settings, readiness),
+            waiting_for(tasks, store, settings, readiness) as waiting,
+            _at_work(dispatcher),
+        ):
             readiness.clear("start")
-            yield Service(_tasks(settings.inference, store, routes), readiness, dispatcher)
+            yield Service(tasks, waiting, readiness, dispatcher)
 
 
 @asynccontextmanager
@@ -99,9 +112,13 @@ async def open_api(
         )
     async with store_of(settings.store, sources, clock) as store:
         readiness = Readiness(clock.monotonic)
-        async with _kept_in_order(store, settings, readiness):
+        tasks = _tasks(settings.inference, store, routes)
+        async with (
+            _kept_in_order(store, settings, readiness),
+            waiting_for(tasks, store, settings, readiness) as waiting,
+        ):
             readiness.clear("start")
-            yield Service(_tasks(settings.inference, store, routes), readiness, None)
+            yield Service(tasks, waiting, readiness, None)
 
 
 def open_worker(
@@ -137,6 +154,22 @@ async def _kept_in_order(
         maintenance = group.create_task(Maintenance(store, _maintaining(settings), readiness).run())
         yield
         maintenance.cancel()
+
+
+@asynccontextmanager
+async def waiting_for(
+    tasks: TaskService, store: Store, settings: Settings, readiness: Readiness
+) -> AsyncIterator[Waiting]:
+    """Those who wait for the ends of tasks, and hear of them."""
+    waiting = Waiting(tasks, store, settings.worker.poll_seconds)
+    end_hints = store.on_end(waiting.wake)
+    try:
+        async with asyncio.TaskGroup() as group:
+            polling = group.create_task(repeat("waiting", waiting.poll, readiness))
+            yield waiting
+            polling.cancel()
+    finally:
+        end_hints()
 
 
 @asynccontextmanager

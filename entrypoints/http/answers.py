@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from litestar.types import Receive, Scope, Send
 
 Header = tuple[bytes, bytes]
+_WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Answer:
@@ -26,11 +27,10 @@ class Answer:
     ) -> None:
         self._status = status
         self._body = body
-        self._headers = [
-            (b"content-type", media_type),
-            (b"content-length", b"%d" % len(body)),
-            *headers,
-        ]
+        self._headers = [*headers]
+        if status not in _WITHOUT_BODY:
+            length = b"%d" % len(body)
+            self._headers += [(b"content-type", media_type), (b"content-length", length)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Send it."""

@@ -1,6 +1,7 @@
 """Puts the HTTP API together."""
 
 from functools import cache, partial
+from typing import Final
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
@@ -8,31 +9,54 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from domain.service import TaskService
+from entrypoints.http.backlog import Backlog
 from entrypoints.http.controllers import (
     DocumentController,
     HealthController,
     ProbeController,
-    TaskController,
 )
 from entrypoints.http.edge import Edge
 from entrypoints.http.errors import EXCEPTION_HANDLERS
 from entrypoints.http.openapi import openapi_document
+from entrypoints.http.tasks import Desk, QueueController, TaskController
+from entrypoints.http.waiting import Waiting
 from entrypoints.readiness import Readiness
 from settings.schema import Settings
 
 __all__ = ["create_app", "openapi_document"]
 
 
-def create_app(settings: Settings, tasks: TaskService, readiness: Readiness) -> ASGIApp:
+ROUTES: Final = (
+    TaskController,
+    QueueController,
+    HealthController,
+    ProbeController,
+    DocumentController,
+)
+
+_SENT: Final = [
+    *["authorization", "content-type", "idempotency-key", "if-none-match", "prefer"],
+    *["x-api-key", "x-request-id"],
+]
+_ANSWERED: Final = [
+    *["etag", "idempotency-replayed", "location", "preference-applied", "retry-after"],
+    *["www-authenticate", "x-request-id"],
+]
+
+
+def create_app(
+    settings: Settings, tasks: TaskService, waiting: Waiting, readiness: Readiness
+) -> ASGIApp:
     """The ASGI application that serves these tasks."""
     dependencies = {
         "tasks": tasks,
+        "desk": Desk(tasks, waiting, Backlog(tasks)),
         "readiness": readiness,
         "settings": settings,
         "document": cache(partial(openapi_document, settings)),
     }
     app = Litestar(
-        route_handlers=[TaskController, HealthController, ProbeController, DocumentController],
+        route_handlers=ROUTES,
         dependencies={name: _provide(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.server.max_body_bytes,
@@ -68,7 +92,7 @@ def _cors(origins: list[str]) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["content-type", "x-request-id"],
-        expose_headers=["location", "retry-after", "x-request-id"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=_SENT,
+        expose_headers=_ANSWERED,
     )

@@ -1,86 +1,32 @@
-"""The routes: each takes a request apart, asks the domain, and puts the answer together."""
+"""The routes of the service itself: how it is, and what there is to read about it."""
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Final
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, SkipValidation
-from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+from litestar.params import SkipValidation
+from litestar.status_codes import HTTP_200_OK
 
 from domain.errors import StoreError
-from domain.ports import Accepted, QueueFull
-from domain.service import Draining, TaskService
-from domain.task import ANONYMOUS
+from domain.service import TaskService
 from entrypoints.http.answers import Answer
-from entrypoints.http.body import read_json_text
-from entrypoints.http.errors import (
-    DRAINING,
-    NOT_HEALTHY_STATUS,
-    QUEUE_FULL,
-    TASK_NOT_FOUND,
-    problem,
-)
+from entrypoints.http.errors import NOT_HEALTHY_STATUS
 from entrypoints.http.schemas import (
     VERSION,
     Health,
     Links,
     Liveness,
     ReadinessView,
-    TaskCreated,
     encode,
-    task_view,
 )
-from entrypoints.http.submission import read_submission
 from entrypoints.readiness import Readiness
 from settings.schema import Settings
 
 COUNT_SECONDS: Final = 2.0
 """How long health waits for the store; beyond that it tells no number."""
-
-AnyRequest = Request[Any, Any, Any]
-
-
-class TaskController(Controller):
-    """What clients do with tasks."""
-
-    path = "/api/v1/task"
-
-    @post("/inference", operation_id="createInferenceTask", status_code=HTTP_202_ACCEPTED)
-    async def submit(
-        self, request: AnyRequest, tasks: NamedDependency[SkipValidation[TaskService]]
-    ) -> Answer:
-        """Accept a task. It is committed before the answer is sent."""
-        most = request.route_handler.resolve_request_max_body_size() or 0
-        text = await read_json_text(request.scope, request.receive, most)
-        asked = await read_submission(text, tasks.defaults.timeout_seconds)
-        match await tasks.submit(ANONYMOUS, asked):
-            case Accepted(task):
-                created = encode(TaskCreated(task.id, task.status))
-                location = b"/api/v1/task/" + task.id.encode()
-                headers = [(b"location", location), (b"retry-after", b"1")]
-                return Answer(HTTP_202_ACCEPTED, created, headers)
-            case QueueFull():
-                return problem(QUEUE_FULL, request.scope)
-            case Draining():
-                return problem(DRAINING, request.scope)
-            case other:
-                assert_never(other)
-
-    @get("/{task_id:str}", operation_id="getTask")
-    async def get_task(
-        self,
-        request: AnyRequest,
-        task_id: FromPath[str],
-        tasks: NamedDependency[SkipValidation[TaskService]],
-    ) -> Answer:
-        """The task as last committed."""
-        task = await tasks.get(ANONYMOUS, task_id)
-        if task is None:
-            return problem(TASK_NOT_FOUND, request.scope)
-        return Answer(HTTP_200_OK, encode(task_view(task)))
 
 
 class HealthController(Controller):

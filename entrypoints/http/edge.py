@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from itertools import takewhile
 from time import monotonic, perf_counter
 from typing import Final, cast
 from urllib.parse import unquote
@@ -48,7 +47,7 @@ REQUEST_SECONDS: Final = 30.0
 LINGER_SECONDS: Final = 2.0
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _ANY_HOST: Final = ("/livez", "/readyz")
-_LONGEST_PATH: Final = 1024
+_HALF_A_PATH: Final = 512
 _SAFE_ID: Final = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _ON_EVERY_ANSWER: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -149,6 +148,7 @@ class _Exchange:
 
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.started = perf_counter()
+        self.ends = self.started + REQUEST_SECONDS
         self.scope = scope
         self.headers = _by_name(scope["headers"])
         self.request_id = _request_id(self.headers.get(b"x-request-id", b""))
@@ -159,7 +159,11 @@ class _Exchange:
         self._receive = receive
         self._send = send
         scope["path"] = _path(scope)
-        scope["state"].update(request_id=self.request_id, headers=self.headers)
+        scope["state"].update(request_id=self.request_id, headers=self.headers, extend=self.extend)
+
+    def extend(self, seconds: float) -> None:
+        """Give this request more time than others have: it waits for something."""
+        self.ends += seconds
 
     def expire(self) -> None:
         """The time for this request is over; said twice, it changes nothing."""
@@ -200,33 +204,34 @@ class _Exchange:
 
 
 class _UnderWay:
-    """Ends the requests that take longer than `REQUEST_SECONDS`, at most a twentieth too late.
+    """Ends the requests whose time is over, at most a twentieth of `REQUEST_SECONDS` too late.
 
     One timer for all of them: a timer for each costs more than everything else here.
     """
 
     def __init__(self) -> None:
-        self._exchanges: dict[_Exchange, None] = {}  # the oldest first
+        self._exchanges: set[_Exchange] = set()
         self._is_watched = False
 
     def add(self, exchange: _Exchange) -> None:
         """From now on its time runs."""
-        self._exchanges[exchange] = None
+        self._exchanges.add(exchange)
         if not self._is_watched:
             self._look_again()
 
     def remove(self, exchange: _Exchange) -> None:
         """It has its answer."""
-        del self._exchanges[exchange]
+        self._exchanges.remove(exchange)
 
     def _look_again(self) -> None:
         self._is_watched = True
         asyncio.get_running_loop().call_later(REQUEST_SECONDS / 20, self._look)
 
     def _look(self) -> None:
-        limit = perf_counter() - REQUEST_SECONDS
-        for exchange in takewhile(lambda one: one.started < limit, self._exchanges):
-            exchange.expire()
+        now = perf_counter()
+        for exchange in self._exchanges:
+            if exchange.ends < now:
+                exchange.expire()
         self._is_watched = False
         if self._exchanges:
             self._look_again()
@@ -256,10 +261,11 @@ def _request_id(sent: bytes) -> str:
 def _path(scope: HTTPScope) -> str:
     """The path, in which an encoded slash stays as it is: it belongs to an id, and routes nothing.
 
-    Cut, because Litestar remembers the paths that it has routed.
+    A long one loses its middle, because Litestar remembers the paths that it has routed.
     """
-    raw = scope["raw_path"]
-    if b"%" not in raw:
-        return scope["path"][:_LONGEST_PATH]
-    kept = raw.decode("ascii").replace("%2F", "%252F").replace("%2f", "%252F")
-    return unquote(kept)[:_LONGEST_PATH]
+    path, raw = scope["path"], scope["raw_path"]
+    if b"%" in raw:
+        path = unquote(raw.decode("ascii").replace("%2F", "%252F").replace("%2f", "%252F"))
+    if len(path) <= 2 * _HALF_A_PATH:
+        return path
+    return path[:_HALF_A_PATH] + path[-_HALF_A_PATH:]

@@ -17,13 +17,20 @@ from msgspec import Struct
 
 from domain.errors import StorageFull, StoreUnavailable
 from entrypoints.http.answers import Answer, Header
-from entrypoints.http.schemas import Fault, Problem
+from entrypoints.http.schemas import (
+    IDEMPOTENCY_KEY,
+    LIST_CHOICES,
+    LIST_PARAMETERS,
+    Fault,
+    Problem,
+    TaskSubmission,
+)
 
 SHOWN_CHARACTERS: Final = 100
 
 
 class Refusal(Struct, frozen=True):
-    """One row of the error table. `retry_after` in seconds, never above 60."""
+    """One row of the error table. `retry_after` in seconds, 1 … 60; None where it has no use."""
 
     status: int
     code: str
@@ -56,6 +63,9 @@ NOT_FOUND = Refusal(404, "not_found", "There is nothing at this path.")
 METHOD_NOT_ALLOWED = Refusal(
     405, "method_not_allowed", "This path does not know this method; see `Allow`."
 )
+NOT_RETRYABLE = Refusal(
+    409, "not_retryable", "Only a task that failed or was cancelled is tried again."
+)
 BODY_INCOMPLETE = Refusal(408, "body_incomplete", "The body did not arrive in time.")
 BODY_TOO_LARGE = Refusal(
     413, "body_too_large", "The body is larger than this service takes (`server.max_body_bytes`)."
@@ -64,6 +74,9 @@ UNSUPPORTED_MEDIA_TYPE = Refusal(
     415,
     "unsupported_media_type",
     "Send `Content-Type: application/json`, in UTF-8, without `Content-Encoding`.",
+)
+IDEMPOTENCY_MISMATCH = Refusal(
+    422, "idempotency_mismatch", "This `Idempotency-Key` was used with another body."
 )
 RATE_LIMITED = Refusal(
     429, "rate_limited", "This key asks more often than it may (`requests_per_second`).", 1
@@ -142,7 +155,10 @@ def _bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
 
 
 OUR_PATHS: Final = frozenset(
-    {"", "/input", "/options", "/options/model", "/timeout_seconds", "/max_attempts", "/metadata"}
+    {
+        *["", "/options/model", IDEMPOTENCY_KEY, *LIST_CHOICES, *LIST_PARAMETERS],
+        *[f"/{name}" for name in TaskSubmission.__struct_fields__],
+    }
 )
 """Paths that repeat nothing of what the client made up."""
 

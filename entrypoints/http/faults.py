@@ -20,7 +20,10 @@ from entrypoints.http.errors import (
 )
 from entrypoints.http.schemas import (
     MOST_METADATA,
+    RUN_AT_YEARS,
     ChatMessage,
+    DeadlineSeconds,
+    DelaySeconds,
     Fault,
     Input,
     MaxAttempts,
@@ -28,6 +31,8 @@ from entrypoints.http.schemas import (
     MetadataKey,
     MetadataValue,
     Options,
+    Priority,
+    RunAt,
     TimeoutSeconds,
 )
 
@@ -37,6 +42,10 @@ _FIELDS: Final[Mapping[str, Any]] = {
     "timeout_seconds": TimeoutSeconds,
     "max_attempts": MaxAttempts,
     "metadata": Metadata,
+    "priority": Priority,
+    "delay_seconds": DelaySeconds,
+    "run_at": RunAt,
+    "deadline_seconds": DeadlineSeconds,
 }
 
 
@@ -93,6 +102,8 @@ def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
             yield from _faults_of_field(name, value, path, longest_timeout_seconds)
         else:
             yield Fault(path=path, message=f"Unknown field; known are {', '.join(_FIELDS)}")
+    if body.get("delay_seconds") is not None and body.get("run_at") is not None:
+        yield Fault(path="/run_at", message="Not beside `delay_seconds`: only one may be given")
 
 
 def _faults_of_field(
@@ -105,14 +116,16 @@ def _faults_of_field(
     match name, value:
         case "input", [_, *_]:
             for number, message in enumerate(value):
-                yield from _mismatch(message, ChatMessage, f"{path}/{number}")
+                yield from mismatch(message, ChatMessage, f"{path}/{number}")
         case "metadata", dict():
             yield from _faults_of_metadata(value, path)
         case "timeout_seconds", _:
             bounded = Annotated[float, Meta(gt=0, le=float(longest_timeout_seconds))]
-            yield from _mismatch(value, bounded, path)
+            yield from mismatch(value, bounded, path)
+        case "run_at", _:
+            yield from _faults_of_run_at(value, path)
         case _:
-            yield from _mismatch(value, _FIELDS[name], path)
+            yield from mismatch(value, _FIELDS[name], path)
 
 
 def _faults_of_metadata(metadata: dict[str, Any], path: str) -> Iterator[Fault]:
@@ -120,11 +133,19 @@ def _faults_of_metadata(metadata: dict[str, Any], path: str) -> Iterator[Fault]:
         yield Fault(path=path, message=f"Expected `object` of length <= {MOST_METADATA}")
         return
     for key, text in metadata.items():
-        yield from _mismatch(key, MetadataKey, _pointer(path, key))
-        yield from _mismatch(text, MetadataValue, _pointer(path, key))
+        yield from mismatch(key, MetadataKey, _pointer(path, key))
+        yield from mismatch(text, MetadataValue, _pointer(path, key))
 
 
-def _mismatch(value: Any, expected: Any, path: str) -> Iterator[Fault]:
+def _faults_of_run_at(value: Any, path: str) -> Iterator[Fault]:
+    faults = list(mismatch(value, RunAt, path))
+    yield from faults
+    if not faults and msgspec.convert(value, RunAt).year not in RUN_AT_YEARS:
+        yield Fault(path=path, message="Expected a year of 1970 … 9998")
+
+
+def mismatch(value: Any, expected: Any, path: str) -> Iterator[Fault]:
+    """The fault, if there is one, of a value that is not of this type."""
     try:
         msgspec.convert(value, expected)
     except ValidationError as error:

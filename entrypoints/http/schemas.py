@@ -3,16 +3,16 @@
 Answers have no defaults: a default would drop its field from `required`.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from domain.inference import Usage
-from domain.task import Task, TaskError, TaskStatus
+from domain.task import AttemptOutcome, TaskError, TaskStatus
 
 VERSION: Final = version("task-agent")
 
@@ -28,6 +28,12 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=MOST_META
 # To JSON, 3.0 is the same number as 3; msgspec's `int` would refuse it.
 MaxAttempts = Annotated[float, Meta(ge=1, le=10, multiple_of=1)]
 TimeoutSeconds = Annotated[float, Meta(gt=0)]
+Priority = Annotated[float, Meta(ge=-10, le=10, multiple_of=1)]
+# The bounds keep every sum with them inside 64 bits, and every instant in four-digit years.
+DelaySeconds = Annotated[float, Meta(ge=0, le=3_000_000_000)]
+DeadlineSeconds = Annotated[float, Meta(gt=0, le=3_000_000_000)]
+RunAt = Annotated[datetime, Meta(tz=True)]
+RUN_AT_YEARS: Final = range(1970, 9999)
 
 
 class ChatMessage(Struct):
@@ -66,6 +72,42 @@ class TaskSubmission(Struct, forbid_unknown_fields=True):
         None
     )
     metadata: Metadata | None = None
+    priority: Annotated[
+        Priority | None,
+        Meta(description="One step is worth `inference.priority_step_seconds` of waiting."),
+    ] = None
+    delay_seconds: Annotated[
+        DelaySeconds | None, Meta(description="It starts no sooner than this after now.")
+    ] = None
+    run_at: Annotated[
+        RunAt | None, Meta(description="It starts no sooner; not beside `delay_seconds`.")
+    ] = None
+    deadline_seconds: Annotated[
+        DeadlineSeconds | None,
+        Meta(description="It must have ended by then, waiting included; else it fails."),
+    ] = None
+
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+CreationBound = Annotated[
+    datetime, Meta(tz=True, description="Exclusive; in UTC or with an offset (`+` is `%2B`).")
+]
+LIST_CHOICES: Final[Mapping[str, Sequence[str]]] = {
+    "status": list(TaskStatus),
+    "order": ["desc", "asc"],
+    "include": ["input", "result", "input,result", "result,input"],
+}
+LIST_PARAMETERS: Final[Mapping[str, Any]] = {
+    "executor": Annotated[
+        str, Meta(max_length=64, pattern=_NO_NUL, description="Tasks of this executor.")
+    ],
+    "model": Annotated[Model, Meta(description="Tasks of this model.")],
+    "created_after": CreationBound,
+    "created_before": CreationBound,
+    "limit": Annotated[int, Meta(ge=1, le=100, description="Of tasks on a page; else 20.")],
+    "cursor": Annotated[str, Meta(description="`next_cursor` of the page before.")],
+}
 
 
 # --- what is answered --------------------------------------------------------------------------
@@ -88,21 +130,37 @@ class TaskCreated(Struct, frozen=True):
     status: TaskStatus
 
 
+class TaskRetried(Struct, frozen=True):
+    """A new task is stored, which asks once more for what `retry_of` asked for."""
+
+    task_id: str
+    status: TaskStatus
+    retry_of: str
+
+
 class TaskResult(Struct, frozen=True):
     """What the executor gave back: any JSON value, a string for text models."""
 
     output: Any
 
 
-class TaskView(Struct, frozen=True):
-    """A task. What has no value yet is null.
+class AttemptView(Struct, frozen=True):
+    """One start of a task. `ended_at` and `outcome` are null while it runs."""
 
-    `attempt` counts starts, `failures` those that failed; `done` says whether anything will change.
-    """
+    number: int
+    executor: str
+    started_at: Timestamp
+    ended_at: Timestamp | None
+    outcome: AttemptOutcome | None
+    error_code: str | None
+
+
+class _AnyTask(Struct, frozen=True, kw_only=True):
+    """What a task shows alone and among others."""
 
     task_id: str
     status: TaskStatus
-    result: Raw | None
+    result: Raw | UnsetType | None = UNSET
     created_at: Timestamp
     started_at: Timestamp | None
     completed_at: Timestamp | None
@@ -116,37 +174,81 @@ class TaskView(Struct, frozen=True):
     timeout_seconds: float
     usage: Usage | None
     metadata: Mapping[str, str]
+    priority: int
+    not_before: Timestamp | None
+    cancel_requested_at: Timestamp | None
+    expires_at: Timestamp | None
+    retry_of: str | None
+    attempts: Sequence[AttemptView]
 
 
-def task_view(task: Task) -> TaskView:
-    """The task as clients see it; the stored JSON text of the result goes out as it is."""
-    return TaskView(
-        task_id=task.id,
-        status=task.status,
-        result=None if task.result is None else Raw(task.result),
-        created_at=timestamp(task.created_at),
-        started_at=None if task.started_at is None else timestamp(task.started_at),
-        completed_at=None if task.completed_at is None else timestamp(task.completed_at),
-        error=task.error,
-        done=task.done,
-        executor=task.executor,
-        model=task.model,
-        attempt=task.attempt,
-        failures=task.failures,
-        max_attempts=task.max_attempts,
-        timeout_seconds=task.timeout_seconds,
-        usage=task.usage,
-        metadata=task.metadata,
-    )
+class TaskView(_AnyTask, frozen=True, kw_only=True):
+    """A task. What has no value yet is null.
+
+    `attempt` counts starts, `failures` those that failed; `done` says whether anything will change.
+    `queue_position` counts from 1, and no further than 1,000; it is null unless the task is pending
+    and due. `expires_at` is when it may be removed. `attempts` is the history, the latest last.
+    """
+
+    result: Raw | None
+    queue_position: int | None
+    progress: float | None
+    partial_output: str | None
 
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC throughout; "Z" is put behind it
+class ListedTask(_AnyTask, frozen=True, kw_only=True):
+    """A task among others, without what only the task itself is asked for.
+
+    `input` and `result` are there where `include` asked for them. The rest is as in `TaskView`.
+    """
+
+    input: Raw | UnsetType = UNSET
 
 
-def timestamp(instant: int) -> str:
-    """An instant (microseconds since the epoch) as RFC 3339, UTC, always with six digits."""
-    moment = _EPOCH + timedelta(microseconds=instant)
-    return moment.isoformat(timespec="microseconds") + "Z"
+class TaskList(Struct, frozen=True):
+    """A page of tasks. It may be short, or empty, though more follow: `has_more` decides."""
+
+    data: list[ListedTask]
+    has_more: bool
+    next_cursor: str | None
+
+
+class LiveTasks(Struct, frozen=True):
+    """How many tasks are not done yet."""
+
+    pending: int
+    running: int
+
+
+class ExecutorLoad(Struct, frozen=True):
+    """How many tasks of an executor are not done yet, and how many workers run its tasks."""
+
+    pending: int
+    running: int
+    workers: int
+
+
+class QueueLimits(Struct, frozen=True):
+    """`max_pending_tasks` holds for all callers together, the other for each process."""
+
+    max_pending_tasks: int
+    max_concurrent_tasks: int
+
+
+class Queue(Struct, frozen=True):
+    """What waits and what runs, of what the caller sees.
+
+    `by_model` has the tasks that name no model under an empty name. `oldest_pending_seconds` is for
+    how long the task has been due that became due first. `unserved` names the executors whose tasks
+    wait though no worker runs them.
+    """
+
+    by_status: LiveTasks
+    by_executor: Mapping[str, ExecutorLoad]
+    by_model: Mapping[str, LiveTasks]
+    oldest_pending_seconds: float | None
+    unserved: list[str]
+    limits: QueueLimits
 
 
 class Health(Struct, frozen=True):

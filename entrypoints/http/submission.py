@@ -13,10 +13,12 @@ import msgspec
 from msgspec import DecodeError, Raw, Struct
 
 from domain.service import Submission
-from domain.task import NO_METADATA
+from domain.task import NO_METADATA, Idempotency
 from entrypoints.http.errors import INVALID_REQUEST, Refused
 from entrypoints.http.faults import examine, fault_of
-from entrypoints.http.schemas import Options, TaskSubmission
+from entrypoints.http.fingerprint import fingerprint
+from entrypoints.http.schemas import RUN_AT_YEARS, Options, TaskSubmission
+from entrypoints.http.timestamps import instant_of
 
 
 class _Texts(Struct):
@@ -31,7 +33,9 @@ _decode_texts = msgspec.json.Decoder(_Texts).decode
 _decode_anything = msgspec.json.Decoder().decode
 
 
-async def read_submission(text: bytes, longest_timeout_seconds: float) -> Submission:
+async def read_submission(
+    text: bytes, longest_timeout_seconds: float, idempotency_key: str | None = None
+) -> Submission:
     """What a client asks for. `text` is UTF-8. Raises `Refused` with everything that is wrong."""
     odd = _is_odd(text)
     try:
@@ -42,9 +46,12 @@ async def read_submission(text: bytes, longest_timeout_seconds: float) -> Submis
         await _examine(text, longest_timeout_seconds)
         # Only of two fields with one name is there a fault that `examine` does not see.
         raise Refused(INVALID_REQUEST, faults=[fault_of(error, "")]) from None
-    if odd or (asked.timeout_seconds or 0) > longest_timeout_seconds:
+    if odd or not _is_within_bounds(asked, longest_timeout_seconds):
         await _examine(text, longest_timeout_seconds)
-    return _submission(asked, _decode_texts(text))
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = Idempotency(idempotency_key, fingerprint(text))
+    return _submission(asked, _decode_texts(text), idempotency)
 
 
 async def _examine(text: bytes, longest_timeout_seconds: float) -> None:
@@ -52,7 +59,18 @@ async def _examine(text: bytes, longest_timeout_seconds: float) -> None:
     await asyncio.to_thread(examine, text, longest_timeout_seconds)
 
 
-def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
+def _is_within_bounds(asked: TaskSubmission, longest_timeout_seconds: float) -> bool:
+    """What the types do not say."""
+    if asked.run_at is not None and (
+        asked.delay_seconds is not None or asked.run_at.year not in RUN_AT_YEARS
+    ):
+        return False
+    return (asked.timeout_seconds or 0) <= longest_timeout_seconds
+
+
+def _submission(
+    asked: TaskSubmission, texts: _Texts, idempotency: Idempotency | None
+) -> Submission:
     options = asked.options
     return Submission(
         input=bytes(texts.input),
@@ -61,6 +79,11 @@ def _submission(asked: TaskSubmission, texts: _Texts) -> Submission:
         metadata=asked.metadata or NO_METADATA,
         timeout_seconds=asked.timeout_seconds,
         max_attempts=None if asked.max_attempts is None else int(asked.max_attempts),
+        priority=int(asked.priority or 0),
+        delay_seconds=asked.delay_seconds,
+        run_at=None if asked.run_at is None else instant_of(asked.run_at),
+        deadline_seconds=asked.deadline_seconds,
+        idempotency=idempotency,
     )
 
 

@@ -1,10 +1,12 @@
 """The edge on a real port, over each of our stores in turn, which fails when told to."""
 
 import asyncio
+import inspect
 import json
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from http.client import HTTPResponse
 
@@ -15,10 +17,11 @@ from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
 from domain.inference import Routes
-from domain.ports import Completed, SubmitLimits, TaskQueue
+from domain.ports import Completed, Failed, SubmitLimits, TaskQueue
 from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
-from entrypoints.bootstrap import open_service, store_of
+from domain.task import TaskError, TaskStatus
+from entrypoints.bootstrap import open_service, store_of, waiting_for
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
 from entrypoints.readiness import Readiness
@@ -29,6 +32,7 @@ from settings.schema import (
     ServerSettings,
     Settings,
     StoreSettings,
+    WorkerSettings,
 )
 
 SUBMIT = "/api/v1/task/inference"
@@ -47,38 +51,38 @@ def pytest_generate_tests(metafunc):
 
 
 class FaultyStore:
-    """A store, with faults: `fault` is raised by every call, `hangs` lets none return."""
+    """A store, with faults: `fault` is raised by every call, `hangs` lets none return.
+
+    Nobody hears of ends when it `is_mute`. `backlog` is told in place of the real one. `asked`
+    counts the calls by name.
+    """
 
     def __init__(self, store):
         self._store = store
         self.fault = None
         self.hangs = False
+        self.is_mute = False
+        self.backlog: float | None = None
+        self.asked: Counter[str] = Counter()
 
-    async def _trouble(self):
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.fault is not None:
-            raise self.fault
+    def on_end(self, listener):
+        return self._store.on_end(lambda ids: None if self.is_mute else listener(ids))
 
-    async def submit(self, new_tasks, limits):
-        await self._trouble()
-        return await self._store.submit(new_tasks, limits)
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
 
-    async def get(self, task_id, owner):
-        await self._trouble()
-        return await self._store.get(task_id, owner)
+        async def ask(*arguments):
+            self.asked[name] += 1
+            if self.hangs:
+                await asyncio.Event().wait()
+            if self.fault is not None:
+                raise self.fault
+            answer = await method(*arguments)
+            return self.backlog or answer if name == "backlog_seconds" else answer
 
-    async def counts(self):
-        await self._trouble()
-        return await self._store.counts()
-
-    async def purge(self, retention, limit):
-        await self._trouble()
-        return await self._store.purge(retention, limit)
-
-    async def check(self):
-        await self._trouble()
-        await self._store.check()
+        return ask
 
 
 class Reply:
@@ -127,13 +131,17 @@ class Connection:
                 lines += [] if value is None else [f"{name}: {value}"]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def ask(self, method, path, body=None, **headers):
+    def begin(self, method, path, body=None, **headers):
+        """Send a request, whose reply is read later."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
             default = {"Content-Type": "application/json", "Content-Length": str(len(body))}
             named = default | named
         self.send(self.head(method, path, named) + (body or b""))
+
+    def ask(self, method, path, body=None, **headers):
+        self.begin(method, path, body, **headers)
         return self.reply(method)
 
     def submit(self, body, **headers):
@@ -156,6 +164,7 @@ class Edge:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = self._listener.getsockname()[:2]
         self._answers = threading.Event()
+        self._connections: list[Connection] = []
         self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
 
     async def _serve(self):
@@ -176,12 +185,14 @@ class Edge:
         return self
 
     def __exit__(self, *_):
-        self.connection.close()
+        for connection in self._connections:
+            connection.close()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(TIMEOUT)
 
     def connect(self):
-        return Connection(self.address)
+        self._connections.append(Connection(self.address))
+        return self._connections[-1]
 
     def ask(self, method, path, body=None, **headers):
         return self.connection.ask(method, path, body, **headers)
@@ -202,10 +213,25 @@ class Edge:
         claims = self.do(self.queue.claim("worker", {"echo": 1000}, 30.0))
         return next(claim for claim in claims if claim.task.id == reply.json["task_id"])
 
-    def complete(self, reply, result):
+    def complete(self, reply, result=b'{"output": "x"}'):
         """Let a worker complete the task that this answer told of with this JSON text."""
-        outcome = Completed(self.claim(reply).fence, result, None)
-        assert self.do(self.queue.settle([outcome])) == [True]
+        self.settle(Completed(self.claim(reply).fence, result, None), TaskStatus.COMPLETED)
+
+    def fail(self, reply):
+        """Let a worker fail it."""
+        error = TaskError("executor_error", "it broke", retryable=True)
+        self.settle(Failed(self.claim(reply).fence, error), TaskStatus.FAILED)
+
+    def settle(self, outcome, status):
+        assert self.do(self.queue.settle([outcome])) == [status]
+
+    def call(self, function, *arguments):
+        """Call a function where the store lives."""
+
+        async def called():
+            return function(*arguments)
+
+        return self.do(called())
 
 
 @asynccontextmanager
@@ -215,17 +241,20 @@ async def _edge(settings):
     clock = SystemClock()
     async with store_of(settings.store, {}, clock) as opened:
         store = FaultyStore(opened)
-        tasks = TaskService(store, Routes({}, "echo"), limits, defaults, lambda: str(uuid7()))
+        routes = Routes({"llama-3": "llama"}, "echo")
+        tasks = TaskService(store, routes, limits, defaults, lambda: str(uuid7()))
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
         parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
-        yield create_app(settings, tasks, readiness), parts
+        async with waiting_for(tasks, store, settings, readiness) as waiting:
+            yield create_app(settings, tasks, waiting, readiness), parts | {"waiting": waiting}
 
 
 @asynccontextmanager
 async def _whole(settings):
     async with open_service(settings, {}) as service:
-        yield create_app(settings, service.tasks, service.readiness), {}
+        app = create_app(settings, service.tasks, service.waiting, service.readiness)
+        yield app, {"service": service}
 
 
 @pytest.fixture(scope="module")
@@ -244,11 +273,12 @@ def new_store(backend, request, tmp_path_factory):
     return lambda: StoreSettings(backend="postgres", dsn=new_schema())
 
 
-def settings_of(store, server=None, inference=None, security=None):
+def settings_of(store, server=None, inference=None, security=None, worker=None):
     return Settings(
         server=ServerSettings(**(server or {})),
         inference=InferenceSettings(**(inference or {})),
         security=SecuritySettings(**(security or {})),
+        worker=WorkerSettings(**(worker or {})),
         store=store,
         executors={"echo": ExecutorSettings(kind="echo")},
     )
@@ -279,6 +309,13 @@ def make_edge(new_store):
 @pytest.fixture(scope="module")
 def service(new_store):
     """The edge with a worker and the echo executor behind it."""
+    with Edge(_whole(settings_of(new_store()))) as edge:
+        yield edge
+
+
+@pytest.fixture
+def own_service(new_store):
+    """The same for one test, which may stop it."""
     with Edge(_whole(settings_of(new_store()))) as edge:
         yield edge
 

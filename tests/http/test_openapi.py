@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,7 @@ import msgspec
 import pytest
 
 import entrypoints.http
-from entrypoints.http.controllers import (
-    DocumentController,
-    HealthController,
-    ProbeController,
-    TaskController,
-)
+from entrypoints.http.app import ROUTES
 from entrypoints.http.openapi import openapi_document
 from entrypoints.http.schemas import Problem, TaskSubmission
 from settings.schema import InferenceSettings, Settings
@@ -58,7 +54,7 @@ def test_the_service_gives_the_same_document_at_both_places(edge, document):
 def test_every_route_is_described_under_its_operation_id(document):
     handlers = [
         handler
-        for controller in (TaskController, HealthController, ProbeController, DocumentController)
+        for controller in ROUTES
         for handler in vars(controller).values()
         if getattr(handler, "operation_id", None)
     ]
@@ -80,7 +76,7 @@ def test_every_error_is_a_documented_problem_with_an_example(document):
     codes = set()
     for _, _, operation in operations(document):
         for status, response in operation["responses"].items():
-            problem = response["content"].get("application/problem+json")
+            problem = response.get("content", {}).get("application/problem+json")
             if int(status) < 400 or problem is None:
                 continue
             assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
@@ -92,14 +88,17 @@ def test_every_error_is_a_documented_problem_with_an_example(document):
         *["invalid_json", "invalid_encoding", "too_deep", "invalid_request", "host_not_allowed"],
         *["origin_not_allowed", "task_not_found", "body_incomplete", "body_too_large"],
         *["unsupported_media_type", "queue_full", "draining", "store_unavailable"],
-        *["storage_full", "internal_error"],
+        *["storage_full", "internal_error", "unauthorized", "rate_limited", "not_retryable"],
+        *["idempotency_mismatch"],
     }
 
 
 def test_answers_require_all_their_fields_and_requests_have_no_defaults(document):
     schemas = document["components"]["schemas"]
-    for name in ("TaskView", "TaskCreated", "TaskError", "Usage", "Health", "Problem", "Fault"):
-        assert schemas[name]["required"] == list(schemas[name]["properties"])
+    sent = {"TaskSubmission", "Options", "ChatMessage"}
+    left_out_unless_asked_for = {"ListedTask"}
+    for name in schemas.keys() - sent - left_out_unless_asked_for:
+        assert schemas[name].get("required", []) == list(schemas[name].get("properties", {}))
     assert schemas["TaskSubmission"]["required"] == ["input"]
     assert '"default"' not in json.dumps(schemas)
     assert schemas["TaskSubmission"]["additionalProperties"] is False
@@ -126,50 +125,153 @@ def example_of(operation, status):
     return operation["responses"][status]["content"]["application/json"]["example"]
 
 
-def test_a_generated_client_submits_a_task_and_gets_its_result(service, tmp_path, eventually):
+LIFE = {"done": "Processed input: hello", "seen": True, "replayed": True, "mismatch": 422}
+LIFE |= {"cancelled": "cancelled", "retry_of": True, "walked": 3, "deleted": 404, "waits": True}
+"""What a client prints that took a task through its life, in whichever language."""
+
+
+def test_a_generated_python_client_takes_a_task_through_its_life(own_service, tmp_path):
     options = tmp_path / "options.yaml"
     options.write_text("post_hooks: []")
-    command: list[str | Path] = [PYTHON / "openapi-python-client", "generate", "--meta", "none"]
-    generated = subprocess.run(
-        [
-            *command,
-            "--path",
-            COMMITTED,
-            "--config",
-            options,
-            "--output-path",
-            tmp_path / "generated_client",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert generated.returncode == 0, generated.stdout + generated.stderr
-    assert "WARNING" not in (generated.stdout + generated.stderr).upper()
-    used = subprocess.run(
-        [sys.executable, "-c", USE_OF_THE_CLIENT, f"http://{service.connection.host}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert used.returncode == 0, used.stderr
-    assert used.stdout == "Processed input: hello\n"
+    command = [PYTHON / "openapi-python-client", "generate", "--meta", "none", "--path", COMMITTED]
+    target = ["--config", options, "--output-path", tmp_path / "generated_client"]
+    generated = run(*command, *target, cwd=tmp_path)
+    assert "WARNING" not in generated.upper()
+    used = run(sys.executable, "-c", USE_FROM_PYTHON, base_of(own_service), cwd=tmp_path)
+    assert json.loads(used) == LIFE
 
 
-USE_OF_THE_CLIENT = """
-import sys, time
+def run(*command, cwd):
+    """What the command prints; it must succeed."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
+    return done.stdout
+
+
+def base_of(edge):
+    return f"http://{edge.connection.host}"
+
+
+USE_FROM_PYTHON = """
+import json, sys
 from generated_client import Client
-from generated_client.api.tasks import create_inference_task, get_task
-from generated_client.models import TaskSubmission
+from generated_client.api.tasks import (
+    cancel_task, create_inference_task, delete_task, get_queue, get_task, list_tasks, retry_task,
+)
+from generated_client.models import TaskStatus, TaskSubmission
 
 with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
-    created = create_inference_task.sync(client=client, body=TaskSubmission(input_="hello"))
-    deadline = time.monotonic() + 10
-    task = get_task.sync(created.task_id, client=client)
-    while not task.done and time.monotonic() < deadline:
-        time.sleep(0.02)
-        task = get_task.sync(created.task_id, client=client)
-    print(task.result.output)
+    def create(prefer="respond-async", **body):
+        headers = {"prefer": prefer, "idempotency_key": body["input_"]}
+        submission = TaskSubmission(**body)
+        return create_inference_task.sync_detailed(client=client, body=submission, **headers)
+
+    first = create(input_="hello", prefer="wait=30")
+    task = get_task.sync(first.parsed.task_id, client=client)
+    again = create(input_="hello")
+    late = create(input_="late", delay_seconds=3600.0, priority=3)
+    cancelled = cancel_task.sync(late.parsed.task_id, client=client)
+    retried = retry_task.sync(cancelled.task_id, client=client)
+    mismatch = create(input_="late", priority=4)
+    create(input_="later", delay_seconds=3600.0)
+    states = [TaskStatus.COMPLETED, TaskStatus.PENDING, TaskStatus.CANCELLED]
+    page = list_tasks.sync(client=client, limit=3, status=states)
+    queue = get_queue.sync(client=client)
+    delete_task.sync_detailed(task.task_id, client=client)
+    gone = get_task.sync_detailed(task.task_id, client=client)
+    print(json.dumps({
+        "done": first.parsed.result.output,
+        "seen": task.result.output == first.parsed.result.output,
+        "replayed": again.parsed.task_id == task.task_id,
+        "mismatch": mismatch.status_code,
+        "cancelled": cancelled.status,
+        "retry_of": retried.retry_of == cancelled.task_id,
+        "walked": len(page.data),
+        "deleted": gone.status_code,
+        "waits": queue.by_status.pending >= 1,
+    }))
+"""
+
+
+NPM = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0"]
+PACKAGES = ["openapi-typescript@7", "openapi-fetch@0", "typescript@5", "@types/node@20"]
+
+
+@pytest.fixture(scope="session")
+def node_project(tmp_path_factory):
+    """A folder with the generator and the compiler in it; skipped where they cannot be had."""
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"there is no {missing[0]}")
+    folder = tmp_path_factory.mktemp("node")
+    (folder / "package.json").write_text('{"type": "module"}')
+    try:
+        installed = subprocess.run(
+            [*NPM, *PACKAGES], cwd=folder, capture_output=True, text=True, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("the registry of npm does not answer in time")
+    if installed.returncode:
+        pytest.skip(f"npm installs nothing: {installed.stderr.splitlines()[0]}")
+    return folder
+
+
+def test_a_generated_typescript_client_takes_a_task_through_its_life(own_service, node_project):
+    tool = node_project / "node_modules" / ".bin"
+    run(tool / "openapi-typescript", COMMITTED, "--output", "api.ts", cwd=node_project)
+    (node_project / "life.ts").write_text(USE_FROM_TYPESCRIPT)
+    options = ["--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck", "false"]
+    run(tool / "tsc", *options, "life.ts", cwd=node_project)
+    used = run("node", "life.js", base_of(own_service), cwd=node_project)
+    assert json.loads(used) == LIFE
+
+
+USE_FROM_TYPESCRIPT = """
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api.js";
+
+type Task = components["schemas"]["TaskView"];
+type Submission = components["schemas"]["TaskSubmission"];
+
+const client = createClient<paths>({ baseUrl: process.argv[2] });
+
+function create(body: Submission & { input: string }, prefer = "respond-async") {
+  const header = { Prefer: prefer, "Idempotency-Key": body.input };
+  return client.POST("/api/v1/task/inference", { body, params: { header } });
+}
+
+function got<T>(answer: { data?: T; error?: { code: string } }): T {
+  if (answer.data === undefined) throw new Error(answer.error?.code);
+  return answer.data;
+}
+
+const first = got(await create({ input: "hello" }, "wait=30"));
+if (!("result" in first)) throw new Error("it has not ended");
+const at = (task_id: string) => ({ params: { path: { task_id } } });
+const task: Task = got(await client.GET("/api/v1/task/{task_id}", at(first.task_id)));
+const again = got(await create({ input: "hello" }));
+const late = got(await create({ input: "late", delay_seconds: 3600, priority: 3 }));
+const cancelled = got(await client.POST("/api/v1/task/{task_id}/cancel", at(late.task_id)));
+const retried = got(await client.POST("/api/v1/task/{task_id}/retry", at(late.task_id)));
+const mismatch = await create({ input: "late", priority: 4 });
+await create({ input: "later", delay_seconds: 3600 });
+const page = got(await client.GET("/api/v1/task", {
+  params: { query: { limit: 3, status: ["completed", "pending", "cancelled"] } },
+}));
+const queue = got(await client.GET("/api/v1/queue"));
+await client.DELETE("/api/v1/task/{task_id}", at(first.task_id));
+const gone = await client.GET("/api/v1/task/{task_id}", at(first.task_id));
+console.log(JSON.stringify({
+  done: first.result?.output,
+  seen: task.result?.output === first.result?.output,
+  replayed: again.task_id === task.task_id,
+  mismatch: mismatch.response.status,
+  cancelled: cancelled.status,
+  retry_of: retried.retry_of === cancelled.task_id,
+  walked: page.data.length,
+  deleted: gone.response.status,
+  waits: queue.by_status.pending >= 1,
+}));
 """
 
 

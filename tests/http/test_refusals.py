@@ -5,6 +5,8 @@ import json
 import pytest
 
 from domain.errors import StorageFull, StoreUnavailable
+from domain.service import Caller
+from domain.task import TaskStatus
 from entrypoints.http import controllers
 from entrypoints.http import edge as edge_module
 
@@ -112,9 +114,14 @@ def test_64_levels_are_fine_and_brackets_in_strings_are_none(edge, opening, clos
         (GOOD | {"metadata": {"k": "\0"}}, ["/metadata/k"]),
         (GOOD | {"metadata": dict.fromkeys("abcdefghijklmnopq", "x")}, ["/metadata"]),
         (GOOD | {"metadata": {"a/b~c": 1}}, ["/metadata/a~1b~0c"]),
-        (GOOD | {"priority": 1}, ["/priority"]),
-        (GOOD | {"delay_seconds": 1, "run_at": "x"}, ["/delay_seconds", "/run_at"]),
-        (GOOD | {"deadline_seconds": 1, "webhook": {}}, ["/deadline_seconds", "/webhook"]),
+        (GOOD | {"priority": 11}, ["/priority"]),
+        (GOOD | {"priority": 0.5}, ["/priority"]),
+        (GOOD | {"delay_seconds": -1}, ["/delay_seconds"]),
+        (GOOD | {"run_at": "2023-10-24T08:15:30"}, ["/run_at"]),
+        (GOOD | {"run_at": "0001-01-01T00:00:00+23:59"}, ["/run_at"]),
+        (GOOD | {"run_at": "9999-12-31T23:59:59-23:59"}, ["/run_at"]),
+        (GOOD | {"delay_seconds": 1, "run_at": "2023-10-24T08:15:30Z"}, ["/run_at"]),
+        (GOOD | {"deadline_seconds": 0, "webhook": {}}, ["/deadline_seconds", "/webhook"]),
         (GOOD | {"temprature": 0.7, "Input": "x"}, ["/temprature", "/Input"]),
         ({"input": {"a": [{"b": 2**63}]}}, ["/input/a/0/b"]),
         (GOOD | {"options": {"seed": -(2**63) - 1}}, ["/options/seed"]),
@@ -244,7 +251,6 @@ def test_the_answer_to_a_body_far_too_large_arrives_whole(edge, closing):
     [
         "/nope",
         "/api/v1",
-        "/api/v1/task",
         "/api/v2/health",
         "/schema/nope",
         "/docs",
@@ -263,7 +269,11 @@ def test_an_unknown_path_is_not_found(edge, path):
     ("path", "allowed"),
     [
         (SUBMIT, "OPTIONS, POST"),
-        ("/api/v1/task/x", "GET, OPTIONS"),
+        ("/api/v1/task", "GET, OPTIONS"),
+        ("/api/v1/task/x", "DELETE, GET, OPTIONS"),
+        ("/api/v1/task/x/cancel", "OPTIONS, POST"),
+        ("/api/v1/task/x/retry", "OPTIONS, POST"),
+        ("/api/v1/queue", "GET, OPTIONS"),
         ("/api/v1/health", "GET, OPTIONS"),
         ("/livez", "GET, OPTIONS"),
         ("/readyz", "GET, OPTIONS"),
@@ -278,15 +288,13 @@ def test_a_wrong_method_is_told_the_right_ones(edge, path, allowed):
         assert (reply.status, reply.headers["Allow"]) == (405, allowed), method
         if method != "HEAD":
             assert_refused(reply, 405, "method_not_allowed")
-
-
-def test_options_tell_the_methods(edge):
-    reply = edge.ask("OPTIONS", SUBMIT)
-    assert (reply.status, reply.headers["Allow"]) == (204, "OPTIONS, POST")
+    asked = edge.ask("OPTIONS", path)
+    assert (asked.status, asked.headers["Allow"]) == (204, allowed)
 
 
 def test_unknown_malformed_and_foreign_ids_get_the_same_answer(edge):
-    foreign = edge.do(edge.tasks.submit("somebody else", edge.submission("x"))).task.id
+    somebody_else = Caller("somebody else")
+    foreign = edge.do(edge.tasks.submit(somebody_else, edge.submission("x"))).task.id
     ids = [foreign, "00000000-0000-7000-8000-000000000000", "x", "1", "%00", "..%2F..%2Fetc", "%FF"]
     ids += [
         "x" * 4_000,
@@ -299,11 +307,17 @@ def test_unknown_malformed_and_foreign_ids_get_the_same_answer(edge):
     ]
     bodies = []
     for task_id in ids:
-        reply = edge.ask("GET", f"/api/v1/task/{task_id}")
-        assert_refused(reply, 404, "task_not_found")
-        assert len(reply.json["instance"]) <= 100
-        bodies.append(reply.json | {"instance": "", "request_id": ""})
+        path = f"/api/v1/task/{task_id}"
+        for method, asked in [
+            *[("GET", path), ("DELETE", path)],
+            *[("POST", f"{path}/cancel"), ("POST", f"{path}/retry")],
+        ]:
+            reply = edge.ask(method, asked)
+            assert_refused(reply, 404, "task_not_found")
+            assert len(reply.json["instance"]) <= 100
+            bodies.append(reply.json | {"instance": "", "request_id": ""})
     assert all(body == bodies[0] for body in bodies)
+    assert edge.do(edge.store.get(foreign, None)).status is TaskStatus.PENDING
 
 
 def test_an_id_may_be_percent_encoded(edge):

@@ -1,0 +1,127 @@
+"""How the records of the domain look to clients."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from msgspec import UNSET, Raw
+
+from domain.ports import QueueLine, QueueView
+from domain.query import Found, TaskQuery
+from domain.service import Caller, TaskService
+from domain.task import AttemptRecord, Task
+from entrypoints.http.schemas import (
+    AttemptView,
+    ExecutorLoad,
+    ListedTask,
+    LiveTasks,
+    Queue,
+    QueueLimits,
+    TaskView,
+)
+from entrypoints.http.timestamps import timestamp, timestamp_or_none
+from settings.schema import InferenceSettings
+
+
+async def read_view(tasks: TaskService, caller: Caller, task_id: str) -> TaskView | None:
+    """The task as last committed, as its clients see it; None as in `TaskService.get`."""
+    task = await tasks.get(caller, task_id)
+    return None if task is None else await view_of(tasks, task)
+
+
+async def view_of(tasks: TaskService, task: Task) -> TaskView:
+    """The task with its place in the queue."""
+    return TaskView(
+        result=_text(task.result),
+        queue_position=await tasks.queue_position(task),
+        progress=None,
+        partial_output=None,
+        **_shared(tasks, task),
+    )
+
+
+def listed(tasks: TaskService, found: Found, query: TaskQuery) -> ListedTask:
+    """A task of a page, with as much of it as was asked for."""
+    return ListedTask(
+        input=UNSET if found.input is None else Raw(found.input),
+        result=_text(found.task.result) if query.with_result else UNSET,
+        **_shared(tasks, found.task),
+    )
+
+
+def _shared(tasks: TaskService, task: Task) -> dict[str, Any]:
+    """What a task shows alone and among others."""
+    return {
+        "task_id": task.id,
+        "status": task.status,
+        "created_at": timestamp(task.created_at),
+        "started_at": timestamp_or_none(task.started_at),
+        "completed_at": timestamp_or_none(task.completed_at),
+        "error": task.error,
+        "done": task.done,
+        "executor": task.executor,
+        "model": task.model,
+        "attempt": task.attempt,
+        "failures": task.failures,
+        "max_attempts": task.max_attempts,
+        "timeout_seconds": task.timeout_seconds,
+        "usage": task.usage,
+        "metadata": task.metadata,
+        "priority": task.priority,
+        "not_before": timestamp_or_none(task.not_before),
+        "cancel_requested_at": timestamp_or_none(task.cancel_requested_at),
+        "expires_at": timestamp_or_none(tasks.expires_at(task)),
+        "retry_of": task.retry_of,
+        "attempts": [_attempt(attempt) for attempt in task.attempts],
+    }
+
+
+def _attempt(attempt: AttemptRecord) -> AttemptView:
+    return AttemptView(
+        number=attempt.number,
+        executor=attempt.executor,
+        started_at=timestamp(attempt.started_at),
+        ended_at=timestamp_or_none(attempt.ended_at),
+        outcome=attempt.outcome,
+        error_code=attempt.error_code,
+    )
+
+
+def _text(stored: bytes | None) -> Raw | None:
+    """Stored JSON text, which goes out as it is."""
+    return None if stored is None else Raw(stored)
+
+
+def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:
+    """The queue, counted by status, by executor and by model."""
+    by_executor = _sums(queue.lines, lambda line: line.executor)
+    workers = queue.workers
+    nobody = LiveTasks(0, 0)
+    return Queue(
+        by_status=_sums(queue.lines, lambda _: "all").get("all", nobody),
+        by_executor={
+            name: _load(by_executor.get(name, nobody), workers.get(name, 0))
+            for name in sorted(by_executor.keys() | workers.keys())
+        },
+        by_model=_sums(queue.lines, lambda line: line.model or ""),
+        oldest_pending_seconds=queue.oldest_pending_seconds,
+        unserved=sorted(
+            name for name, live in by_executor.items() if live.pending and not workers.get(name)
+        ),
+        limits=QueueLimits(inference.max_pending_tasks, inference.max_concurrent_tasks),
+    )
+
+
+def _load(live: LiveTasks, workers: int) -> ExecutorLoad:
+    return ExecutorLoad(live.pending, live.running, workers)
+
+
+def _sums(
+    lines: Iterable[QueueLine], name_of: Callable[[QueueLine], str]
+) -> Mapping[str, LiveTasks]:
+    pending: Counter[str] = Counter()
+    running: Counter[str] = Counter()
+    for line in lines:
+        pending[name_of(line)] += line.pending
+        running[name_of(line)] += line.running
+    return {name: LiveTasks(pending[name], running[name]) for name in sorted(pending)}
