@@ -1,4 +1,4 @@
-"""The edge on a real port, over a memory store that fails when told to."""
+"""The edge on a real port, over each of our stores in turn, which fails when told to."""
 
 import asyncio
 import json
@@ -14,12 +14,11 @@ import uvloop
 from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
-from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from domain.inference import Routes
-from domain.ports import Completed, SubmitLimits
+from domain.ports import Completed, SubmitLimits, TaskQueue
 from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
-from entrypoints.bootstrap import open_service
+from entrypoints.bootstrap import open_service, store_of
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
 from entrypoints.readiness import Readiness
@@ -34,6 +33,17 @@ from settings.schema import (
 
 SUBMIT = "/api/v1/task/inference"
 TIMEOUT = 30.0
+STORES = ["memory", "sqlite", "postgres"]
+
+
+def pytest_generate_tests(metafunc):
+    """Run on every store; where any one tells as much, leave the others to `make torture`."""
+    if "backend" in metafunc.fixturenames:
+        first, *others = STORES
+        is_enough = metafunc.definition.get_closest_marker("any_store")
+        marks = [pytest.mark.torture] if is_enough else []
+        stores = [first, *(pytest.param(name, marks=marks) for name in others)]
+        metafunc.parametrize("backend", stores, scope="module")
 
 
 class FaultyStore:
@@ -139,7 +149,7 @@ class Connection:
 class Edge:
     """The edge in a thread of its own, on a port of its own."""
 
-    memory: MemoryTaskStore
+    queue: TaskQueue
 
     def __init__(self, opened):
         self._opened = opened
@@ -189,13 +199,13 @@ class Edge:
 
     def claim(self, reply):
         """The task that this answer told of, as a worker gets it."""
-        claims = self.do(self.memory.claim("worker", {"echo": 1000}, 30.0))
+        claims = self.do(self.queue.claim("worker", {"echo": 1000}, 30.0))
         return next(claim for claim in claims if claim.task.id == reply.json["task_id"])
 
     def complete(self, reply, result):
         """Let a worker complete the task that this answer told of with this JSON text."""
         outcome = Completed(self.claim(reply).fence, result, None)
-        assert self.do(self.memory.settle([outcome])) == [True]
+        assert self.do(self.queue.settle([outcome])) == [True]
 
 
 @asynccontextmanager
@@ -203,12 +213,12 @@ async def _edge(settings):
     limits = SubmitLimits(settings.inference.max_pending_tasks, RetentionPolicy(0, 0))
     defaults = SubmitDefaults(settings.inference.timeout_seconds, settings.inference.max_attempts)
     clock = SystemClock()
-    async with MemoryTaskStore(MemoryOptions(), clock) as memory:
-        store = FaultyStore(memory)
+    async with store_of(settings.store, {}, clock) as opened:
+        store = FaultyStore(opened)
         tasks = TaskService(store, Routes({}, "echo"), limits, defaults, lambda: str(uuid7()))
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
-        parts = {"memory": memory, "store": store, "tasks": tasks, "readiness": readiness}
+        parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
         yield create_app(settings, tasks, readiness), parts
 
 
@@ -218,30 +228,46 @@ async def _whole(settings):
         yield create_app(settings, service.tasks, service.readiness), {}
 
 
-def settings_of(server=None, inference=None, security=None):
+@pytest.fixture(scope="module")
+def new_store(backend, request, tmp_path_factory):
+    """Gives the settings of an empty store: of another one at each call."""
+    if backend == "memory":
+        return lambda: StoreSettings(backend="memory")
+    if backend == "sqlite":
+        return lambda: StoreSettings(
+            backend="sqlite",
+            path=str(tmp_path_factory.mktemp("store") / "tasks.db"),
+            durability="normal",
+            min_free_bytes=0,
+        )
+    new_schema = request.getfixturevalue("new_schema")
+    return lambda: StoreSettings(backend="postgres", dsn=new_schema())
+
+
+def settings_of(store, server=None, inference=None, security=None):
     return Settings(
         server=ServerSettings(**(server or {})),
         inference=InferenceSettings(**(inference or {})),
         security=SecuritySettings(**(security or {})),
-        store=StoreSettings(backend="memory"),
+        store=store,
         executors={"echo": ExecutorSettings(kind="echo")},
     )
 
 
 @pytest.fixture(scope="module")
-def edge():
+def edge(new_store):
     """One edge for all the tests of a module; who needs it empty or otherwise makes one."""
-    with Edge(_edge(settings_of())) as edge:
+    with Edge(_edge(settings_of(new_store()))) as edge:
         yield edge
 
 
 @pytest.fixture
-def make_edge():
+def make_edge(new_store):
     """An edge with these settings: `make_edge(server={...}, inference={...}, security={...})`."""
     opened = []
 
     def make(**sections):
-        edge = Edge(_edge(settings_of(**sections)))
+        edge = Edge(_edge(settings_of(new_store(), **sections)))
         opened.append(edge)
         return edge.__enter__()
 
@@ -251,9 +277,9 @@ def make_edge():
 
 
 @pytest.fixture(scope="module")
-def service():
+def service(new_store):
     """The edge with a worker and the echo executor behind it."""
-    with Edge(_whole(settings_of())) as edge:
+    with Edge(_whole(settings_of(new_store()))) as edge:
         yield edge
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.any_store
+
 SUBMIT = "/api/v1/task/inference"
 GOOD = b'{"input": "x"}'
 SEED = 20_231_024

@@ -8,6 +8,8 @@ import pytest
 from entrypoints.http.edge import Edge
 from settings.schema import SecuritySettings
 
+pytestmark = pytest.mark.any_store
+
 SUBMIT = "/api/v1/task/inference"
 GOOD = {"input": "x"}
 ROUTES = [
@@ -162,10 +164,10 @@ def test_a_cross_site_request_without_an_origin_is_refused_too(edge):
 
 
 def test_a_refused_request_changes_nothing(edge):
-    before = edge.do(edge.memory.counts())
+    before = edge.do(edge.store.counts())
     edge.submit(GOOD, Origin="http://evil.example")
     edge.submit(GOOD, Host="evil.example")
-    assert edge.do(edge.memory.counts()) == before
+    assert edge.do(edge.store.counts()) == before
 
 
 def test_an_allowed_origin_may_call_and_its_browser_is_told_so(make_edge):

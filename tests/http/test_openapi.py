@@ -20,6 +20,8 @@ from entrypoints.http.openapi import openapi_document
 from entrypoints.http.schemas import Problem, TaskSubmission
 from settings.schema import InferenceSettings, Settings
 
+pytestmark = pytest.mark.any_store
+
 COMMITTED = Path(entrypoints.http.__file__).parent / "openapi.json"
 PYTHON = Path(sys.executable).parent
 

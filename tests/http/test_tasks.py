@@ -60,6 +60,18 @@ def test_a_finished_task_shows_the_stored_text_of_its_result_unchanged(edge):
         assert re.fullmatch(TIMESTAMP, answer.json[name])
 
 
+def test_a_task_is_run_and_shows_its_result(service, eventually):
+    reply = service.submit(SEED.encode())
+    task = eventually(lambda: finished(service, reply))
+    assert task["result"] == {"output": "Processed input: 这是一个测试输入"}
+    assert (task["status"], task["attempt"], task["failures"]) == ("completed", 1, 0)
+
+
+def finished(service, reply):
+    task = service.ask("GET", reply.headers["Location"]).json
+    return task if task["done"] else None
+
+
 @pytest.mark.parametrize(
     "given",
     [
