@@ -14,9 +14,8 @@ import pytest
 SEED = 20_240_603
 HELD_SECONDS = 2  # so a task that is held would end while its worker stands still
 STARTED, GIVEN_UP, REFUSED = "task_started", "lease_lost", "late_result_refused"
-LONG = pytest.param(
-    60, 2, marks=[pytest.mark.torture, pytest.mark.timeout(1800)]
-)  # rounds, and seconds of a lease
+LONG_FORM = [pytest.mark.torture, pytest.mark.timeout(1800)]
+ROUNDS_AND_LEASES = [(2, 1), pytest.param(60, 2, marks=LONG_FORM)]
 
 
 class Event(NamedTuple):
@@ -61,7 +60,7 @@ def taken_over_from(worker, database, load, eventually):
     return {start for start in attempts(told([worker], STARTED)) if start[0] in over}
 
 
-@pytest.mark.parametrize(("rounds", "lease_seconds"), [(2, 1), LONG])
+@pytest.mark.parametrize(("rounds", "lease_seconds"), ROUNDS_AND_LEASES)
 def test_a_worker_that_stood_still_gives_up_or_is_refused_each_task_that_others_took_over(
     make_fleet, load_on, database, eventually, rounds, lease_seconds
 ):
@@ -91,8 +90,8 @@ def test_a_worker_that_stood_still_gives_up_or_is_refused_each_task_that_others_
     assert load.refused == []
 
 
-@pytest.mark.parametrize(("rounds", "lease_seconds"), [(1, 1), LONG])
-def test_a_result_that_comes_after_another_worker_ended_the_task_is_refused(
+@pytest.mark.parametrize(("rounds", "lease_seconds"), ROUNDS_AND_LEASES)
+def test_a_result_that_comes_after_another_worker_began_or_ended_the_task_is_refused(
     make_fleet, eventually, rounds, lease_seconds
 ):
     fleet = make_fleet(
@@ -101,13 +100,17 @@ def test_a_result_that_comes_after_another_worker_ended_the_task_is_refused(
         executors__abrupt=json.dumps({"kind": "abrupt:AbruptExecutor", "models": ["abrupt"]}),
         worker__lease_seconds=lease_seconds,
     )
-    for _ in range(rounds):
-        task_id = fleet.api.submit("late", {"model": "abrupt"})
-        seen = fleet.api.until_done(task_id)
-        assert (seen["attempt"], seen["result"]) == (2, {"output": "attempt 2"})
+    for number in range(rounds):
+        seconds = 2 * (number % 2)
+        task_id = fleet.api.submit("late", {"model": "abrupt", "later_seconds": seconds})
+        if seconds:
+            fleet.api.until_running(task_id, after_attempt=1)
+        else:
+            fleet.api.until_done(task_id)
         for worker in fleet.workers:
             worker.signal(SIGCONT)  # does nothing to the one that did not stop
         eventually(partial(all_noticed, fleet.workers, [(task_id, 1)]), 10, "it is refused")
-        assert fleet.api.task(task_id) == seen
+        ended = fleet.api.until_done(task_id)
+        assert (ended["attempt"], ended["result"]) == (2, {"output": "attempt 2"})
     ends = told(fleet.workers, GIVEN_UP, REFUSED)
     assert [end.name for end in ends] == [REFUSED] * rounds
