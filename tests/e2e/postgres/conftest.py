@@ -57,8 +57,8 @@ class Fleet(NamedTuple):
             process.until_ready()
         return self
 
-    def hold_on_each_worker(self, load: Any, seconds: float) -> None:
-        """Submit tasks of so many seconds, one by one, until each worker just began one."""
+    def hold_on_each_worker(self, load: Any, seconds: float) -> set[str]:
+        """Submit tasks of so many seconds, one by one, until each worker was just given one."""
         held: set[str] = set()
 
         def each_runs_one() -> bool:
@@ -67,6 +67,7 @@ class Fleet(NamedTuple):
             return all(held & self.database.held_by(worker).keys() for worker in self.workers)
 
         self.eventually(each_runs_one, 20, "each worker runs a task")
+        return held
 
 
 @pytest.fixture

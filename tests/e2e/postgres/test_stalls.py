@@ -36,6 +36,10 @@ def attempts(events):
     return [(event.task_id, event.attempt) for event in events]
 
 
+def has_begun(worker, task_ids):
+    return any(event.task_id in task_ids for event in told([worker], STARTED))
+
+
 def all_noticed(workers, lost):
     """Whether of each of these attempts is told that it changed nothing."""
     return set(attempts(told(workers, GIVEN_UP, REFUSED))).issuperset(lost)
@@ -75,8 +79,9 @@ def test_a_worker_that_stood_still_gives_up_or_is_refused_each_task_that_others_
     with load_on(fleet.api, SEED) as load:
         for _ in range(rounds):
             load.go_on(random.randrange(20))
-            fleet.hold_on_each_worker(load, HELD_SECONDS)
+            held = fleet.hold_on_each_worker(load, HELD_SECONDS)
             victim = random.choice(fleet.workers)
+            eventually(partial(has_begun, victim, held), 10, "it knows of its task")
             losing = partial(taken_over_from, victim, database, load, eventually)
             lost = stand_still(victim, 3 * lease_seconds, losing, eventually)
             assert lost
