@@ -1,9 +1,9 @@
 """The three ports of a store on PostgreSQL, which carries durability, locking and time.
 
 Each method is one statement, in a file named after it, and so one transaction and one round trip.
-Submits that wait at once share a statement, and so do outcomes (`sharing`). Leases are renewed on
-a connection of their own, which no queue for the pool can hold up. Hints travel by NOTIFY
-(`hints`), and may be lost.
+Submits that wait at once share a statement, and so do outcomes (`sharing`). A connection that is
+lost or silent is replaced (`connections`). Leases are renewed on one of their own, which no queue
+for the others can hold up. Hints travel by NOTIFY (`hints`), and may be lost.
 """
 
 import asyncio
