@@ -173,9 +173,9 @@ class StoreMachine(RuleBasedStateMachine):
         fence = data.draw(st.sampled_from(self.fences))
         written = self.run(self.case.settle(OUTCOMES[move](fence)))
         known = self.holder(fence)
-        assert written == (known is not None)
         if known is not None:
             known.task = MOVED[move](known.task, self.clock.now())
+        assert written == (known.task.status if known is not None else None)
 
     @rule(max_crashes=st.integers(0, 2), limit=st.integers(1, 5))
     def reclaim(self, max_crashes: int, limit: int) -> None:
