@@ -62,6 +62,7 @@ class ShelfTaskStore:
         self._workers: dict[str, tuple[Collection[str], float]] = {}
         self._numbers: dict[str, int] = {}  # the order of acceptance
         self._counter = count(1)
+        self._in_turn: set[str] = set()  # pending tasks that were due once, whatever the clock says
         self._on_work: list[Callable[[], None]] = []
         self._on_cancel: list[Callable[[], None]] = []
         self._on_end: list[Callable[[Collection[str]], None]] = []
@@ -240,6 +241,10 @@ class ShelfTaskStore:
         self._tasks[task.id] = task
         if task.status is not TaskStatus.RUNNING:
             self._leases.pop(task.id, None)
+        if task.status is TaskStatus.PENDING and task.due_at <= self._clock.now():
+            self._in_turn.add(task.id)
+        elif task.status is not TaskStatus.PENDING:
+            self._in_turn.discard(task.id)
         if task.done:
             self._tell_end(task.id)
         for listener in self._on_work if task.status is TaskStatus.PENDING else []:
@@ -248,7 +253,8 @@ class ShelfTaskStore:
     def _due(self, executor: str) -> list[Task]:
         """The tasks of this executor whose time has come, in the order of claims."""
         pending = self._with_status(TaskStatus.PENDING)
-        due = [task for task in pending if task.executor == executor and self._waits(task) >= 0]
+        self._in_turn.update(task.id for task in pending if self._waits(task) >= 0)
+        due = [task for task in pending if task.executor == executor and task.id in self._in_turn]
         return sorted(due, key=lambda task: (task.rank, self._numbers[task.id]))
 
     def _waits(self, task: Task) -> float:
@@ -322,6 +328,7 @@ class ShelfTaskStore:
     def _remove(self, task: Task) -> None:
         del self._tasks[task.id], self._payloads[task.id], self._numbers[task.id]
         self._leases.pop(task.id, None)
+        self._in_turn.discard(task.id)
 
 
 def _order(position: Position) -> tuple[int, int]:
