@@ -16,12 +16,14 @@ import pytest
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.postgres.connections import Connections
+from adapters.stores.postgres.rows import in_order
 from adapters.stores.postgres.store import SQL
 from adapters.testing.store_case import RESULT, new_task
 from domain.inference import Routes
 from domain.ports import Completed, SubmitLimits
+from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import ANONYMOUS
+from domain.task import ANONYMOUS, Idempotency
 
 TORTURE = pytest.mark.torture
 TABLES = ("task", "task_payload", "task_result")
@@ -30,9 +32,9 @@ LEASE = 30.0
 OLD_AND_MANY = RetentionPolicy(retention_seconds=3600, max_tasks=1000)
 
 INDEXES = {
-    "submit_tasks": set(),
+    "submit_tasks": {"task_idempotency"},
     "get_task": {"task_id_key", "task_result_pkey"},
-    "claim_tasks": {"task_due", "task_pkey", "task_payload_pkey"},
+    "claim_tasks": {"task_in_turn", "task_waiting", "task_pkey", "task_payload_pkey"},
     "renew_leases": {"task_id_key", "task_pkey"},
     "settle_attempts": {"task_id_key", "task_pkey"},
     "reclaim_tasks": {"task_running", "task_pkey"},
@@ -43,7 +45,21 @@ INDEXES = {
         "task_payload_pkey",
         "task_result_pkey",
     },
-    "reroute_tasks": {"task_due"},
+    "reroute_tasks": {"task_in_turn", "task_waiting", "task_pkey"},
+    "get_payload": {"task_id_key", "task_payload_pkey"},
+    "find_tasks": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
+    "find_submitted": {"task_idempotency", "task_result_pkey"},
+    "free_keys": {"task_idempotency"},
+    "find_ended": {"task_id_key"},
+    "find_interruptions": {"task_id_key"},
+    "request_cancel": {"task_id_key", "task_pkey"},
+    "delete_task": {"task_id_key", "task_payload_pkey", "task_result_pkey"},
+    "expire_tasks": {"task_deadline", "task_pkey"},
+    "queue_position": {"task_id_key", "task_in_turn", "task_waiting"},
+    "backlog": {"task_in_turn", "task_waiting"},
+    "view_queue": {"task_in_turn", "task_waiting", "task_running"},
+    "view_workers": set(),
+    "announce_worker": set(),
     "count_tasks": set(),
     "check_store": set(),
 }
@@ -104,7 +120,7 @@ async def test_each_statement_finds_its_tasks_by_an_index(filled, monkeypatch):
     assert sent.keys() == SQL.keys() == INDEXES.keys()
     async with statements(filled) as server:
         for name, values in sent.items():
-            prepared = await server.prepare(SQL[name])
+            prepared = await server.prepare(text_of(name))
             check_plan(name, await prepared.explain(*values))
             check_plan(name, await plan_for_any_values(server, name, len(values)))
 
@@ -113,7 +129,7 @@ async def statements_of_a_life(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[object, ...]]:
     """What the store sends when each of its methods is called, by the name of the statement."""
-    names = {text: name for name, text in SQL.items()}
+    names = {text_of(name): name for name in SQL}
     sent: dict[str, tuple[object, ...]] = {}
     send = Connections.fetch
 
@@ -135,12 +151,37 @@ async def statements_of_a_life(
         await store.reclaim(5, 100)
         await store.purge(OLD_AND_MANY, 100)
         await store.reroute(["one"], Routes({"small": "one"}, "one"))
+        await store.payload(task.id, ANONYMOUS)
+        await store.find(TaskQuery(owner=ANONYMOUS, with_result=True, with_input=True))
+        await store.ended([task.id])
+        await store.interruptions(fences)
+        await store.queue_position(new_task().accepted(0))
+        await store.backlog_seconds()
+        await store.queue(ANONYMOUS)
+        await store.expire(100)
+        await store.announce("worker", ["one"], 15)
+        await submit_the_same_a_day_later(store, dsn)
+        await store.request_cancel(task.id, ANONYMOUS)
+        await store.delete(task.id, ANONYMOUS)
     return sent
+
+
+async def submit_the_same_a_day_later(store: PostgresTaskStore, dsn: str) -> None:
+    asked = {"idempotency": Idempotency("key", b"print")}
+    limits = SubmitLimits(10_000_000, OLD_AND_MANY)
+    await store.submit([new_task(**asked)], limits)
+    async with statements(dsn) as server:
+        await server.execute("UPDATE task SET created_at = 0 WHERE idempotency_key = 'key'")
+    await store.submit([new_task(**asked)], limits)
+
+
+def text_of(name: str) -> str:
+    return in_order(SQL[name], newest_first=True)
 
 
 async def plan_for_any_values(server: asyncpg.Connection, name: str, values: int) -> Any:
     await server.execute("SET plan_cache_mode = force_generic_plan")
-    await server.execute(f"PREPARE {name} AS {SQL[name]}")
+    await server.execute(f"PREPARE {name} AS {text_of(name)}")
     arguments = f"({', '.join(['NULL'] * values)})" if values else ""
     plan = await server.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name} {arguments}")
     await server.execute("RESET plan_cache_mode")
@@ -153,7 +194,7 @@ def check_plan(name: str, plan: Any) -> None:
     used = {node["Index Name"] for node in nodes if "Index Name" in node} - {"task_count_pkey"}
     shown = json.dumps(plan, indent=1)
     assert not scanned & set(TABLES), f"{name} reads all of {scanned}: {shown}"
-    assert used == INDEXES[name], f"{name}: {shown}"
+    assert used == INDEXES[name], f"{name}: {used} {shown}"
 
 
 def nodes_of(node: Any) -> Iterator[Any]:

@@ -1,8 +1,8 @@
 -- One page: looks at the tasks of one owner (null: of all of them, each found by leaping along the
 -- index) from a position on, at most $8, and gives those that match, at most $9, with the position
 -- of the last one looked at. {<}, {DESC} and {ASC} are turned round for the other order.
-WITH RECURSIVE owners AS (
-    (SELECT owner FROM task WHERE $1::text IS NULL OR owner = $1 ORDER BY owner LIMIT 1)
+WITH RECURSIVE owners (owner) AS (
+    SELECT coalesce($1::text, (SELECT min(owner) FROM task))
     UNION ALL
     SELECT next.owner FROM owners CROSS JOIN LATERAL (
         SELECT owner FROM task WHERE $1 IS NULL AND task.owner > owners.owner ORDER BY owner LIMIT 1
@@ -32,8 +32,9 @@ WITH RECURSIVE owners AS (
 SELECT extent.*, found.*
   FROM extent LEFT JOIN (
     SELECT task.*, result, input
-      FROM matching JOIN task USING (number)
+      FROM task
       LEFT JOIN task_result ON $11 AND task_result.number = task.number
       LEFT JOIN task_payload ON $12 AND task_payload.number = task.number
+     WHERE task.number = ANY (ARRAY(SELECT number FROM matching))
   ) AS found ON true
  ORDER BY found.created_at {DESC}, found.number {DESC}
