@@ -44,10 +44,13 @@ class LocalFeed:
         for listener in tuple(self._of_ends):
             listener(task_ids)
 
-    def tell_moves(self, moved: Collection[tuple[str, TaskStatus | None]]) -> None:
-        """These tasks, by their ids, left their workers, and are now in these statuses."""
-        if any(status is TaskStatus.PENDING for _, status in moved):
+    def tell_moves(
+        self, task_ids: Collection[str], statuses: Collection[TaskStatus | None]
+    ) -> None:
+        """These tasks left their workers, and are now in these statuses; None: it did not."""
+        if TaskStatus.PENDING in statuses:
             self.tell_work()
+        moved = zip(task_ids, statuses, strict=True)
         ended = [task_id for task_id, status in moved if status in TERMINAL]
         if ended:
             self.tell_end(ended)

@@ -18,7 +18,8 @@ from adapters.stores.sqlite import SqliteOptions, SqliteTaskStore, batches, tabl
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import LEASE, NO_LIMITS, RESULT, USAGE, WORKER, ids, new_task
 from domain.errors import StoreUnavailable
-from domain.ports import Accepted, Completed, HandedBack, Replayed, TaskCounts
+from domain.ports import Accepted, Completed, HandedBack, Replayed, SubmitLimits, TaskCounts
+from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, Idempotency, NewTask, TaskStatus
 
 Scenario = Callable[[SqliteTaskStore], Awaitable[None]]
@@ -163,11 +164,12 @@ SAME = Idempotency("key", b"fingerprint")
 def test_of_equal_submits_that_share_a_commit_one_is_accepted(play: Play) -> None:
     async def scenario(store: SqliteTaskStore) -> None:
         async with gathering(store):
-            waiting = [submit(store, new_task(), new_task(idempotency=SAME)) for _ in range(8)]
-        answers = [answer for [_, answer] in await asyncio.gather(*waiting)]
+            equal = [[new_task(idempotency=SAME) for _ in range(2)] for _ in range(4)]
+            waiting = [submit(store, new_task(), *tasks) for tasks in equal]
+        answers = [answer for call in await asyncio.gather(*waiting) for answer in call[1:]]
         assert [type(answer) for answer in answers] == [Accepted] + 7 * [Replayed]
         assert len({answer.task.id for answer in answers}) == 1
-        assert await store.counts() == TaskCounts(pending=9)
+        assert await store.counts() == TaskCounts(pending=5)
 
     play(scenario)
 
@@ -199,6 +201,19 @@ def test_a_key_is_free_in_the_commit_that_deletes_its_task(play: Play) -> None:
         assert await deleting
         assert [type(answer) for answer in await anew] == [Accepted]
         assert await store.get(first.id, ANONYMOUS) is None
+        assert await store.counts() == TaskCounts(pending=1)
+
+    play(scenario)
+
+
+def test_room_is_made_before_a_key_is_looked_up(play: Play) -> None:
+    async def scenario(store: SqliteTaskStore) -> None:
+        await store.submit([new_task(idempotency=SAME)], NO_LIMITS)
+        [claim] = await store.claim(WORKER, {"echo": 1}, LEASE)
+        await store.settle([Completed(claim.fence, RESULT, USAGE)])
+        limits = SubmitLimits(max_pending=9, retention=RetentionPolicy(0, max_tasks=1))
+        [answer] = await store.submit([new_task(idempotency=SAME)], limits)
+        assert isinstance(answer, Accepted)
         assert await store.counts() == TaskCounts(pending=1)
 
     play(scenario)

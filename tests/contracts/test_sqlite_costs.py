@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ def test_opening_counts_no_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_counts_are_those_of_the_rows_whatever_happened(tmp_path: Path, seed: int) -> None:
+def test_the_numbers_are_those_of_the_rows_whatever_happened(tmp_path: Path, seed: int) -> None:
     async def scenario() -> None:
         clock, roll = FakeClock(), random.Random(seed)
         async with opened(tmp_path, clock) as store:
@@ -233,6 +234,9 @@ def test_the_counts_are_those_of_the_rows_whatever_happened(tmp_path: Path, seed
                 await something(store, clock, roll)
                 rows = "SELECT status, count(*) FROM task GROUP BY status"
                 assert await store.counts() == TaskCounts(**dict(store._writing.execute(rows)))
+                numbers = store._tables._numbers
+                assert numbers.oldest_completion == number(store, "oldest_completion")
+                assert (numbers.first_due or inf) <= (number(store, "first_due") or inf)
             before = await store.counts()
         async with opened(tmp_path, clock) as store:
             assert await store.counts() == before
@@ -244,10 +248,15 @@ def test_the_counts_are_those_of_the_rows_whatever_happened(tmp_path: Path, seed
     asyncio.run(scenario())
 
 
+def number(store: SqliteTaskStore, statement: str) -> int | None:
+    [[value]] = store._writing.execute(SQL[statement])
+    return None if value is None else int(value)
+
+
 async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Random) -> None:
     """Some steps at once, one of which fails."""
     clock.advance(roll.choice([0, 1, LEASE + 1]))
-    limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 4, max_tasks=40))
+    limits = SubmitLimits(max_pending=20, retention=RetentionPolicy(LEASE * 9, max_tasks=90))
     claims = await store.claim(WORKER, {"echo": roll.randint(0, 8)}, LEASE)
     known = await store.find(TaskQuery(owner=ANONYMOUS))
     ways: list[Callable[[Fence], Outcome]] = [
@@ -262,8 +271,12 @@ async def something(store: SqliteTaskStore, clock: FakeClock, roll: random.Rando
         store.submit([some_task(roll) for _ in range(roll.randint(1, 9))], limits),
         store.settle([roll.choice(ways)(claim.fence) for claim in claims if roll.random() < 0.8]),
         store.submit([twice, twice], LIMITS),
-        *[store.request_cancel(one.task.id, ANONYMOUS) for one in known.found[::6]],
-        *[store.delete(one.task.id, ANONYMOUS) for one in known.found[::9]],
+        *[
+            store.request_cancel(one.task.id, ANONYMOUS)
+            for one in known.found
+            if roll.random() < 0.1
+        ],
+        *[store.delete(one.task.id, ANONYMOUS) for one in known.found if roll.random() < 0.02],
         store.expire(limit=2),
         store.reclaim(max_crashes=1, limit=3),
         store.purge(limits.retention, limit=2),

@@ -10,6 +10,7 @@ from adapters.testing.store_case import new_task
 from domain.errors import ExecutorFailed, ExecutorUnavailable, UpstreamRejected
 from domain.execution import Execution
 from domain.inference import Chunk, InferenceRequest, InferenceResult, Usage
+from domain.instants import after
 from domain.ports import Claim, Completed, Failed, Outcome, Retry
 from domain.retry import RetryPolicy
 from domain.task import TaskError
@@ -92,16 +93,17 @@ def test_a_final_error_fails_the_task() -> None:
 
 def test_the_last_attempt_that_may_fail_fails_the_task() -> None:
     new = new_task(max_attempts=2)
-    task = new.accepted(1).claimed(2).retried(3).claimed(4)
+    error = TaskError("executor_unavailable", "busy", True)
+    task = new.accepted(1).claimed(2).retried(3, 0, error).claimed(4)
     outcome = outcome_of(Claim(task, new.input, new.options), ExecutorUnavailable("busy"))
     assert isinstance(outcome, Failed)
-    assert outcome.error == TaskError("executor_unavailable", "busy", True)
+    assert outcome.error == error
 
 
 def test_lost_workers_and_hand_backs_use_up_no_attempt() -> None:
     new = new_task(max_attempts=2)
     task = new.accepted(1).claimed(2).worker_vanished(3, max_crashes=9).claimed(4)
-    task = task.handed_back().claimed(5)
+    task = task.handed_back(5).claimed(6)
     outcome = outcome_of(Claim(task, new.input, new.options), ExecutorUnavailable("busy"))
     assert isinstance(outcome, Retry)
 
@@ -168,6 +170,29 @@ def test_an_attempt_that_took_too_long_is_final_and_names_its_limit() -> None:
     outcome = execution_with(ScriptedExecutor()).timed_out(claim)
     assert (outcome.fence, outcome.error.code) == (claim.fence, "timeout")
     assert "300 seconds" in outcome.error.message
+
+
+@pytest.mark.parametrize(
+    ("deadline_seconds", "waited", "seconds", "code"),
+    [
+        (None, 0, 300, "timeout"),
+        (400, 0, 300, "timeout"),
+        (400, 99, 300, "timeout"),
+        (400, 101, 299, "deadline_exceeded"),
+        (400, 100, 300, "deadline_exceeded"),
+        (0.5, 0.25, 0.25, "deadline_exceeded"),
+    ],
+)
+def test_an_attempt_may_take_its_timeout_or_until_the_deadline(
+    deadline_seconds: float | None, waited: float, seconds: float, code: str
+) -> None:
+    new = new_task(timeout_seconds=300, deadline_seconds=deadline_seconds)
+    claim = Claim(new.accepted(7).claimed(after(7, waited)), new.input, new.options)
+    execution = execution_with(ScriptedExecutor())
+    assert execution.seconds_for(claim) == seconds
+    outcome = execution.timed_out(claim)
+    assert (outcome.fence, outcome.error.code) == (claim.fence, code)
+    assert outcome.error.retryable
 
 
 def test_cancelling_the_run_lets_go_of_the_executor_and_gives_no_outcome() -> None:

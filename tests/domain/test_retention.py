@@ -15,6 +15,16 @@ def test_an_age_of_zero_expires_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "completed_at", "expires_at"),
+    [(1.5, 10, 1_500_010), (1.5, None, None), (0, 10, None)],
+)
+def test_a_finished_task_may_go_when_its_age_is_reached(
+    seconds: float, completed_at: int | None, expires_at: int | None
+) -> None:
+    assert RetentionPolicy(seconds, max_tasks=1).expires_at(completed_at) == expires_at
+
+
+@pytest.mark.parametrize(
     ("total", "arriving", "excess"), [(0, 0, 0), (9, 1, 0), (10, 0, 0), (10, 1, 1), (25, 3, 18)]
 )
 def test_what_exceeds_max_tasks_once_the_new_ones_are_stored_is_too_much(

@@ -10,7 +10,14 @@ import inspect
 import itertools
 import selectors
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterator,
+    MutableMapping,
+)
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -110,6 +117,9 @@ class UnsteadyStore:
 
     def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
         return self.memory.on_cancel(lambda: listener() if self.hints else None)
+
+    def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        return self.memory.on_end(listener)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def call(*arguments: Any) -> Any:

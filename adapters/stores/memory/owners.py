@@ -25,8 +25,8 @@ class Owned:
             self._rows = [kept for kept in self._rows if not kept.is_removed]
             self._most = 2 * len(self._rows) + STALE_BORNE
         self.live[row.task.id] = row
-        if self._rows and row < self._rows[-1]:  # the wall clock was set back
-            insort(self._rows, row)
+        if self._rows and row.created_at < self._rows[-1].created_at:  # the clock was set back
+            insort(self._rows, row, key=place)
         else:
             self._rows.append(row)
 
@@ -45,13 +45,14 @@ class Owned:
         if query.start is None:
             return low, high
         if query.newest_first:
-            return low, min(high, bisect_left(self._rows, _place(query.start), key=_place))
-        return max(low, bisect_right(self._rows, _place(query.start), key=_place)), high
+            return low, min(high, bisect_left(self._rows, place(query.start), key=place))
+        return max(low, bisect_right(self._rows, place(query.start), key=place)), high
+
+
+def place(one: Row | Position) -> tuple[int, int]:
+    """A place in the order of creation."""
+    return one.created_at, one.number
 
 
 def _created_at(row: Row) -> int:
     return row.created_at
-
-
-def _place(one: Row | Position) -> tuple[int, int]:
-    return one.created_at, one.number

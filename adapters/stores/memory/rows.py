@@ -22,11 +22,8 @@ _REMOVED: Final = Task(
 """Stands in the row of a task that was removed, so that nothing of it is kept alive."""
 
 
-class Row(Struct, order=True, gc=False):
-    """A task and what never changes about it. `number` is the order of acceptance.
-
-    Rows sort by creation.
-    """
+class Row(Struct, gc=False, eq=False):
+    """A task and what never changes about it. `number` is the order of acceptance."""
 
     created_at: int
     number: int
@@ -50,11 +47,3 @@ class Row(Struct, order=True, gc=False):
         self.task = _REMOVED
         self.input = self.options = b""
         self.idempotency = None
-
-
-class Entry(Struct, frozen=True, order=True, gc=False):
-    """A row's place in an order by some instant; ties fall to acceptance."""
-
-    instant: int
-    number: int
-    row: Row

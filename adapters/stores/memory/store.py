@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice
-from operator import attrgetter
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -13,9 +12,9 @@ from msgspec.structs import replace
 
 from adapters.feed import LocalFeed
 from adapters.presence import Presence
-from adapters.stores.memory.owners import Owned
+from adapters.stores.memory.owners import Owned, place
 from adapters.stores.memory.queues import SortedQueue
-from adapters.stores.memory.rows import Entry, Row
+from adapters.stores.memory.rows import Row
 from adapters.stores.memory.turns import Turns
 from domain.inference import Routes
 from domain.instants import after, seconds_between
@@ -71,11 +70,11 @@ class MemoryTaskStore(LocalFeed):
         self._owned: defaultdict[str, Owned] = defaultdict(Owned)
         self._of_key: dict[tuple[str, str], Row] = {}
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
-        self._deadlines: SortedQueue[Entry] = SortedQueue(lambda entry: entry.row.task.done)
+        self._deadlines = SortedQueue(lambda row: row.task.deadline or 0, lambda row: row.task.done)
         self._leases: dict[str, _Lease] = {}
         self._presence = Presence(clock.monotonic)
-        self._by_completion: SortedQueue[Entry] = SortedQueue(lambda entry: entry.row.is_removed)
-        self._by_creation: SortedQueue[Row] = SortedQueue(attrgetter("is_removed"))
+        self._by_completion = SortedQueue(lambda row: row.task.completed_at or 0, _is_removed)
+        self._by_creation = SortedQueue(lambda row: row.created_at, _is_removed)
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,7 +193,7 @@ class MemoryTaskStore(LocalFeed):
         return [
             self._claim(row, now, lease)
             for executor, free in room.items()
-            for row in self._take_due(executor, free, now)
+            for row in self._turns[executor].take(free, now)
         ]
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
@@ -210,8 +209,7 @@ class MemoryTaskStore(LocalFeed):
         """See `TaskQueue.settle`."""
         now = self._clock.now()
         written = [self._settle(outcome, now) for outcome in outcomes]
-        settled = (outcome.fence.task_id for outcome in outcomes)
-        self.tell_moves(list(zip(settled, written, strict=True)))
+        self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
         return written
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
@@ -224,13 +222,14 @@ class MemoryTaskStore(LocalFeed):
         now, monotonic = self._clock.now(), self._clock.monotonic()
         expired = [task_id for task_id, lease in self._leases.items() if lease.until < monotonic]
         reclaimed = [self._reclaim(task_id, now, max_crashes) for task_id in expired[:limit]]
-        self.tell_moves([(one.fence.task_id, one.status) for one in reclaimed])
+        statuses = [one.status for one in reclaimed]
+        self.tell_moves([one.fence.task_id for one in reclaimed], statuses)
         return reclaimed
 
     async def expire(self, limit: int) -> int:
         """See `TaskQueue.expire`."""
         now = self._clock.now()
-        overdue = list(islice(self._take_overdue(now), limit))
+        overdue = self._take_overdue(limit, now)
         for row in overdue:
             self._finish(row, row.task.expired(now))
         if overdue:
@@ -266,7 +265,7 @@ class MemoryTaskStore(LocalFeed):
 
     def _walk(self, query: TaskQuery) -> Iterator[Row]:
         walks = [owned.walk(query) for owned in self._owners(query.owner)]
-        return merge(*walks, reverse=query.newest_first)
+        return merge(*walks, key=place, reverse=query.newest_first)
 
     def _live(self, owner: str | None) -> Iterator[Row]:
         return chain.from_iterable(owned.live.values() for owned in self._owners(owner))
@@ -312,29 +311,22 @@ class MemoryTaskStore(LocalFeed):
         if new.idempotency is not None:
             self._of_key[task.owner, new.idempotency.key] = row
         if task.deadline is not None:
-            self._deadlines.push(Entry(task.deadline, row.number, row))
+            self._deadlines.push(row)
         self._turns[task.executor].add(row, now)
         return Accepted(task)
 
-    def _take_due(self, executor: str, free: int, now: int) -> Iterator[Row]:
-        turns = self._turns[executor]
-        for _ in range(free):
-            row = turns.take(now)
-            if row is None:
-                return
-            yield row
-
-    def _take_overdue(self, now: int) -> Iterator[Row]:
-        """Pending tasks past their deadline; those that run keep their places in the order."""
-        running = []
-        while (first := self._deadlines.first()) is not None and first.instant <= now:
+    def _take_overdue(self, limit: int, now: int) -> list[Row]:
+        """Pending tasks past their deadline. Those that run keep their places in the order."""
+        overdue: list[Row] = []
+        running: list[Row] = []
+        while len(overdue) < limit and (row := self._deadlines.first()) is not None:
+            if not row.task.overdue(now):
+                break
             self._deadlines.pop()
-            if first.row.is_pending:
-                yield first.row
-            else:
-                running.append(first)
-        for entry in running:
-            self._deadlines.push(entry)
+            (overdue if row.is_pending else running).append(row)
+        for row in running:
+            self._deadlines.push(row)
+        return overdue
 
     def _claim(self, row: Row, now: int, lease: _Lease) -> Claim:
         self._leases[row.task.id] = lease
@@ -381,7 +373,7 @@ class MemoryTaskStore(LocalFeed):
     def _finish(self, row: Row, task: Task) -> None:
         self._move(row, task)
         del self._owned[task.owner].live[task.id]
-        self._by_completion.push(Entry(task.completed_at or 0, row.number, row))
+        self._by_completion.push(row)
         self._by_creation.push(row)
 
     # --- removal -----------------------------------------------------------------------------
@@ -396,13 +388,15 @@ class MemoryTaskStore(LocalFeed):
     def _expired(self, before: int | None) -> Iterator[Row]:
         if before is None:
             return
-        while (first := self._by_completion.first()) is not None and first.instant < before:
-            yield first.row
+        while (row := self._by_completion.first()) is not None:
+            if (row.task.completed_at or 0) >= before:
+                return
+            yield row
 
     def _oldest(self) -> Iterator[Row]:
         """The finished tasks, the oldest by creation first."""
-        while (first := self._by_creation.first()) is not None:
-            yield first
+        while (row := self._by_creation.first()) is not None:
+            yield row
 
     def _remove(self, row: Row) -> bool:
         task = row.task
@@ -420,6 +414,10 @@ class MemoryTaskStore(LocalFeed):
         key = row.task.owner, row.idempotency.key
         if self._of_key.get(key) is row:  # else an old one, used anew since
             del self._of_key[key]
+
+
+def _is_removed(row: Row) -> bool:
+    return row.is_removed
 
 
 def _kind(task: Task) -> tuple[str, str | None]:

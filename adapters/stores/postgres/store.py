@@ -1,9 +1,9 @@
 """The three ports of a store on PostgreSQL, which carries durability, locking and time.
 
 Each method is one statement, in a file named after it, and so one transaction and one round trip.
-Submits that wait at once share a statement, and so do outcomes (`sharing`). Leases are renewed on
-a connection of their own, which no queue for the pool can hold up. Hints travel by NOTIFY
-(`hints`), and may be lost.
+Submits that wait at once share a statement, and so do outcomes (`sharing`). A connection that is
+lost or silent is replaced (`connections`). Leases are renewed on one of their own, which no queue
+for the others can hold up. Hints travel by NOTIFY (`hints`), and may be lost.
 """
 
 import asyncio
@@ -273,7 +273,7 @@ class PostgresTaskStore:
             return []
         statuses = await self._settles(outcomes)
         ids = [outcome.fence.task_id for outcome in outcomes]
-        self._hints.tell_moves(list(zip(ids, statuses, strict=True)))
+        self._hints.tell_moves(ids, statuses)
         return statuses
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
@@ -290,7 +290,8 @@ class PostgresTaskStore:
         """See `TaskQueue.reclaim`."""
         error = json_text(worker_lost(max_crashes))
         rows = await self._fetch(SQL["reclaim_tasks"], max_crashes, limit, error, WORKER_LOST)
-        self._hints.tell_moves([(row["id"], TaskStatus(row["status"])) for row in rows])
+        statuses = [TaskStatus(row["status"]) for row in rows]
+        self._hints.tell_moves([row["id"] for row in rows], statuses)
         return [
             Reclaimed(Fence(row["id"], row["attempt"]), TaskStatus(row["status"])) for row in rows
         ]

@@ -1,4 +1,3 @@
--- The indexes are named, for that of all tasks of the owner looks better than it is.
 SELECT executor, model, sum(pending), sum(running), min(due_at)
 FROM (
     SELECT
@@ -7,11 +6,11 @@ FROM (
         1 AS pending,
         0 AS running,
         iif(due_at <= :now, due_at, NULL) AS due_at
-    FROM task INDEXED BY task_pending
+    FROM task
     WHERE status = 'pending' AND owner = coalesce(:owner, owner)
     UNION ALL
     SELECT executor, model, 0, 1, NULL
-    FROM task INDEXED BY task_running
+    FROM task
     WHERE status = 'running' AND owner = coalesce(:owner, owner)
 )
 GROUP BY executor, model

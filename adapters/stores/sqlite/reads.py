@@ -72,7 +72,7 @@ def backlog_seconds(connection: sqlite3.Connection, now: int) -> float:
         _row(connection, "next_in_turn", {"executor": executor, "now": now})
         for [executor] in executors
     ]
-    return max((seconds_between(row[0], now) for row in nexts if row is not None), default=0.0)
+    return max([0.0, *(seconds_between(row[0], now) for row in nexts if row is not None)])
 
 
 def interruptions(

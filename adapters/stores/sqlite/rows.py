@@ -12,7 +12,7 @@ from adapters.json_columns import (
 )
 from domain.inference import LARGEST_INTEGER
 from domain.ports import Completed, Failed
-from domain.query import ROWS_PER_PAGE, TaskQuery
+from domain.query import TaskQuery
 from domain.task import Idempotency, NewTask, Task, TaskStatus
 
 _FIRST: Final = (-1, 0)
@@ -101,7 +101,6 @@ def searched(query: TaskQuery) -> dict[str, Any]:
         "after_number": after[1],
         "before_created_at": before[0],
         "before_number": before[1],
-        "limit": ROWS_PER_PAGE + 1,  # of which the last one only shows that there are more
     }
 
 

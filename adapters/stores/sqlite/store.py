@@ -205,8 +205,7 @@ class SqliteTaskStore(LocalFeed):
     async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         """See `TaskQueue.settle`."""
         written = await self._writer.call(partial(self._tables.settle, outcomes))
-        settled = (outcome.fence.task_id for outcome in outcomes)
-        self.tell_moves(list(zip(settled, written, strict=True)))
+        self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
         return written
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
@@ -216,7 +215,7 @@ class SqliteTaskStore(LocalFeed):
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         reclaimed = await self._writer.call(partial(self._tables.reclaim, max_crashes, limit))
-        self.tell_moves([(one.fence.task_id, one.status) for one in reclaimed])
+        self.tell_moves([one.fence.task_id for one in reclaimed], [one.status for one in reclaimed])
         return reclaimed
 
     async def expire(self, limit: int) -> int:

@@ -104,7 +104,6 @@ class Tables:
         now = self._clock.now()
         if any(new.idempotency is not None for new in new_tasks):
             # At once, for the keys of the tasks that are removed are free.
-            self._arrivals.store()
             self.purge(limits.retention, PURGED_PER_SUBMIT, arriving=len(new_tasks))
             return [self._repeated(new, now) or self._add(new, now, limits) for new in new_tasks]
         answers: list[SubmitAnswer] = [self._add(new, now, limits) for new in new_tasks]

@@ -4,7 +4,7 @@ import pytest
 
 from adapters.testing.store_case import Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import TaskCounts
+from domain.ports import HandedBack, TaskCounts
 from domain.task import ANONYMOUS, Move, TaskStatus
 
 
@@ -76,8 +76,10 @@ class Deadlines(Contract):
 
     @on_event_loop
     async def test_expire_fails_no_more_than_its_limit(self, case: Case) -> None:
-        await case.start(new_task(deadline_seconds=1))
+        [running] = await case.start(new_task(deadline_seconds=1))
         await case.submit(*(new_task(deadline_seconds=n) for n in (5, 2, 4, 3, 99)))
         case.clock.advance(5)
         assert [await case.store.expire(limit=2) for _ in range(3)] == [2, 2, 0]
         assert await case.store.counts() == TaskCounts(pending=1, running=1, failed=4)
+        await case.settle(HandedBack(running.fence))
+        assert await case.store.expire(limit=2) == 1

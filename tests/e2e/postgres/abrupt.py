@@ -1,5 +1,6 @@
 """An executor for the tests of stopped workers; they name it in the settings of a service."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import AsyncGenerator
@@ -17,7 +18,8 @@ class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class AbruptExecutor:
     """Stops its own process in the moment before the first attempt of a task has its result.
 
-    So this result is the first thing that the process knows when it is continued.
+    So this result is the first thing that the process knows when it is continued. Later attempts
+    take as long as the task's option `later_seconds` says.
     """
 
     options_type = NoOptions
@@ -34,4 +36,6 @@ class AbruptExecutor:
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
         if request.attempt == 1:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        else:
+            await asyncio.sleep(request.options.get("later_seconds", 0))
         yield InferenceResult(f"attempt {request.attempt}")

@@ -1,7 +1,7 @@
 """The service as several processes on one PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Self
 
 import asyncpg
@@ -23,6 +23,10 @@ class Database:
             return await connection.fetch(query, *values)
         finally:
             await connection.close()
+
+    def pending(self, task_ids: Collection[str]) -> Any:
+        query = "SELECT id FROM task WHERE status = 'pending' AND id = ANY ($1)"
+        return self.fetch(query, list(task_ids))
 
     def held_by(self, process: Any) -> dict[str, int]:
         """The tasks that run on this process, with their attempts, as far as the tables tell."""
@@ -53,15 +57,17 @@ class Fleet(NamedTuple):
             process.until_ready()
         return self
 
-    def hold_on_each_worker(self, load: Any, seconds: float) -> None:
-        """Submit tasks of so many seconds until each worker runs one that it just began."""
-        held = set()
+    def hold_on_each_worker(self, load: Any, seconds: float) -> set[str]:
+        """Submit tasks of so many seconds, one by one, until each worker was just given one."""
+        held: set[str] = set()
 
         def each_runs_one() -> bool:
-            held.add(load.submit("held", seconds))
+            if not self.database.pending(held):
+                held.add(load.submit("held", seconds))
             return all(held & self.database.held_by(worker).keys() for worker in self.workers)
 
         self.eventually(each_runs_one, 20, "each worker runs a task")
+        return held
 
 
 @pytest.fixture

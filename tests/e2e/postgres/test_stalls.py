@@ -12,30 +12,37 @@ from typing import NamedTuple
 import pytest
 
 SEED = 20_240_603
-HELD_SECONDS = 1  # so a task that is held would end while its worker stands still
-GIVEN_UP, REFUSED = "lease_lost", "late_result_refused"
+HELD_SECONDS = 2  # so a task that is held would end while its worker stands still
+STARTED, GIVEN_UP, REFUSED = "task_started", "lease_lost", "late_result_refused"
 LONG_FORM = [pytest.mark.torture, pytest.mark.timeout(1800)]
 ROUNDS_AND_LEASES = [(2, 1), pytest.param(60, 2, marks=LONG_FORM)]
 
 
-class End(NamedTuple):
-    """An attempt that changed nothing, as its worker tells."""
+class Event(NamedTuple):
+    """What a worker tells of an attempt."""
 
+    name: str
     task_id: str
     attempt: int
-    event: str
 
 
-def ends_without_effect(workers):
-    """One for each attempt that was given up, or whose result was refused."""
+def told(workers, *names):
     lines = [line for worker in workers for line in worker.lines]
-    events = [json.loads(line) for line in lines if GIVEN_UP in line or REFUSED in line]
-    return [End(event["task_id"], event["attempt"], event["event"]) for event in events]
+    events = [json.loads(line) for line in lines if any(f'"{name}"' in line for name in names)]
+    return [Event(event["event"], event["task_id"], event["attempt"]) for event in events]
 
 
-def all_noticed(workers, attempts):
-    noticed = {(end.task_id, end.attempt) for end in ends_without_effect(workers)}
-    return noticed.issuperset(attempts.items())
+def attempts(events):
+    return [(event.task_id, event.attempt) for event in events]
+
+
+def has_begun(worker, task_ids):
+    return any(event.task_id in task_ids for event in told([worker], STARTED))
+
+
+def all_noticed(workers, lost):
+    """Whether of each of these attempts is told that it changed nothing."""
+    return set(attempts(told(workers, GIVEN_UP, REFUSED))).issuperset(lost)
 
 
 def stand_still(worker, seconds, meanwhile, eventually):
@@ -49,12 +56,12 @@ def stand_still(worker, seconds, meanwhile, eventually):
 
 
 def taken_over_from(worker, database, load, eventually):
-    """The attempts of this worker after which others ended the task."""
-    attempts = database.held_by(worker)
-    eventually(partial(load.are_done, attempts), 30, "others end its tasks")
-    tasks = [load.look(task_id) for task_id in attempts]
-    ids = [task["task_id"] for task in tasks if task["attempt"] > attempts[task["task_id"]]]
-    return {task_id: attempts[task_id] for task_id in ids}
+    """The attempts that this worker began, and after which others ended the task."""
+    held = database.held_by(worker)
+    eventually(partial(load.are_done, held), 30, "others end its tasks")
+    over = {task_id for task_id, attempt in held.items() if load.look(task_id)["attempt"] > attempt}
+    # It may never hear of what it claimed in the moment it was stopped.
+    return {start for start in attempts(told([worker], STARTED)) if start[0] in over}
 
 
 @pytest.mark.parametrize(("rounds", "lease_seconds"), ROUNDS_AND_LEASES)
@@ -62,31 +69,34 @@ def test_a_worker_that_stood_still_gives_up_or_is_refused_each_task_that_others_
     make_fleet, load_on, database, eventually, rounds, lease_seconds
 ):
     fleet = make_fleet(
-        workers=3, worker__lease_seconds=lease_seconds, worker__max_crashes=1_000_000
+        workers=3,
+        worker__lease_seconds=lease_seconds,
+        worker__max_crashes=1_000_000,
+        logging__level="debug",  # which tells what is started
     )
     random = Random(SEED)
-    taken_over = []
+    taken_over = 0
     with load_on(fleet.api, SEED) as load:
         for _ in range(rounds):
-            fleet.hold_on_each_worker(load, HELD_SECONDS)
             load.go_on(random.randrange(20))
+            held = fleet.hold_on_each_worker(load, HELD_SECONDS)
             victim = random.choice(fleet.workers)
+            eventually(partial(has_begun, victim, held), 10, "it knows of its task")
             losing = partial(taken_over_from, victim, database, load, eventually)
             lost = stand_still(victim, 3 * lease_seconds, losing, eventually)
             assert lost
             eventually(partial(all_noticed, [victim], lost), 10, "it notices each")
-            assert load.are_done(lost), "and changes nothing that was seen"
-            taken_over += lost.items()
-    ends = ends_without_effect(fleet.workers)
-    print(f"{len(taken_over)} taken over: {Counter(end.event for end in ends)}")
-    told = [(end.task_id, end.attempt) for end in ends]
-    assert len(told) == len(set(told)), "each is told once, as the one or the other"
-    assert load.until_all_complete() >= len(taken_over)
+            assert load.are_done(task_id for task_id, _ in lost), "nothing that was seen changed"
+            taken_over += len(lost)
+    ends = told(fleet.workers, GIVEN_UP, REFUSED)
+    print(f"{taken_over} taken over: {Counter(end.name for end in ends)}")
+    assert len(ends) == len(set(attempts(ends))), "each is told once, as the one or the other"
+    assert load.until_all_complete() >= taken_over
     assert load.refused == []
 
 
 @pytest.mark.parametrize(("rounds", "lease_seconds"), ROUNDS_AND_LEASES)
-def test_a_result_that_comes_after_another_worker_ended_the_task_is_refused(
+def test_a_result_that_comes_after_another_worker_began_or_ended_the_task_is_refused(
     make_fleet, eventually, rounds, lease_seconds
 ):
     fleet = make_fleet(
@@ -95,12 +105,17 @@ def test_a_result_that_comes_after_another_worker_ended_the_task_is_refused(
         executors__abrupt=json.dumps({"kind": "abrupt:AbruptExecutor", "models": ["abrupt"]}),
         worker__lease_seconds=lease_seconds,
     )
-    for _ in range(rounds):
-        task_id = fleet.api.submit("late", {"model": "abrupt"})
-        seen = fleet.api.until_done(task_id)
-        assert (seen["attempt"], seen["result"]) == (2, {"output": "attempt 2"})
+    for number in range(rounds):
+        seconds = 2 * (number % 2)
+        task_id = fleet.api.submit("late", {"model": "abrupt", "later_seconds": seconds})
+        if seconds:
+            fleet.api.until_running(task_id, after_attempt=1)
+        else:
+            fleet.api.until_done(task_id)
         for worker in fleet.workers:
             worker.signal(SIGCONT)  # does nothing to the one that did not stop
-        eventually(partial(all_noticed, fleet.workers, {task_id: 1}), 10, "it is refused")
-        assert fleet.api.task(task_id) == seen
-    assert [end.event for end in ends_without_effect(fleet.workers)] == [REFUSED] * rounds
+        eventually(partial(all_noticed, fleet.workers, [(task_id, 1)]), 10, "it is refused")
+        ended = fleet.api.until_done(task_id)
+        assert (ended["attempt"], ended["result"]) == (2, {"output": "attempt 2"})
+    ends = told(fleet.workers, GIVEN_UP, REFUSED)
+    assert [end.name for end in ends] == [REFUSED] * rounds

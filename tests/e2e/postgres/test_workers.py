@@ -25,8 +25,8 @@ def events_of(process):
     return [json.loads(line)["event"] for line in process.lines]
 
 
-def test_a_worker_runs_what_an_api_of_its_own_accepts(make_fleet, eventually):
-    fleet = make_fleet(workers=1)
+def test_a_worker_runs_what_an_api_accepts_and_answers_nothing_but_probes(make_fleet, eventually):
+    fleet = make_fleet(workers=1, worker__port=0)
     api, [worker] = fleet.api, fleet.workers
     task = api.until_done(api.submit("hello", {}))
     assert (task["status"], task["attempt"]) == ("completed", 1)
@@ -36,12 +36,9 @@ def test_a_worker_runs_what_an_api_of_its_own_accepts(make_fleet, eventually):
     assert "service_ready" in events_of(api)
     assert "task_completed" not in events_of(api)
 
-
-def test_a_worker_answers_probes_on_its_port_and_nothing_else(make_worker):
-    worker = make_worker(worker__port=0).start()
     assert worker.request("GET", "/livez").status == 200
     assert worker.request("GET", "/readyz").status == 200
-    for path in ("/", "/api/v1/health", "/api/v1/task/x", "/schema", "/schema/openapi.json"):
+    for path in ("/", "/api/v1/health", f"/api/v1/task/{task['task_id']}", "/schema"):
         assert worker.request("GET", path).status == 404, path
     assert worker.post("hello", {}).status == 404
 

@@ -6,29 +6,39 @@ step because nothing in it awaits, and what becomes of a task is left to the mov
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
+from operator import gt, lt
 from types import TracebackType
 from typing import ClassVar, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.inference import Routes
-from domain.instants import after
+from domain.instants import after, seconds_between
 from domain.ports import (
+    KEY_KEPT_SECONDS,
+    LONGEST_POSITION,
     PURGED_PER_SUBMIT,
     Accepted,
     Claim,
     Clock,
-    Completed,
-    Failed,
     Fence,
-    HandedBack,
+    Interruption,
+    Mismatch,
     Outcome,
+    Payload,
     QueueFull,
+    QueueLine,
+    QueueView,
     Reclaimed,
-    Retry,
+    Replayed,
+    SubmitAnswer,
     SubmitLimits,
     TaskCounts,
+    settled,
 )
+from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskStatus
 
@@ -48,7 +58,14 @@ class ShelfTaskStore:
         self._tasks: dict[str, Task] = {}  # in the order of acceptance
         self._payloads: dict[str, tuple[bytes, bytes]] = {}  # input and options
         self._leases: dict[str, float] = {}  # of running tasks, by the monotonic clock
-        self._listeners: list[Callable[[], None]] = []
+        self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}  # fingerprint and task's id
+        self._workers: dict[str, tuple[Collection[str], float]] = {}
+        self._numbers: dict[str, int] = {}  # the order of acceptance
+        self._counter = count(1)
+        self._in_turn: set[str] = set()  # pending tasks that were due once, whatever the clock says
+        self._on_work: list[Callable[[], None]] = []
+        self._on_cancel: list[Callable[[], None]] = []
+        self._on_end: list[Callable[[Collection[str]], None]] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,13 +82,72 @@ class ShelfTaskStore:
 
     async def submit(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
-    ) -> list[Accepted | QueueFull]:
+    ) -> list[SubmitAnswer]:
         self._remove_finished(limits.retention, len(new_tasks), PURGED_PER_SUBMIT)
         return [self._add(new, limits.max_pending) for new in new_tasks]
 
-    async def get(self, task_id: str, owner: str) -> Task | None:
+    async def get(self, task_id: str, owner: str | None) -> Task | None:
         task = self._tasks.get(task_id)
-        return task if task is not None and task.owner == owner else None
+        return task if task is not None and owner in (None, task.owner) else None
+
+    async def payload(self, task_id: str, owner: str | None) -> Payload | None:
+        found = await self.get(task_id, owner)
+        return Payload(*self._payloads[task_id]) if found else None
+
+    async def find(self, query: TaskQuery) -> Page:
+        places = [(Position(t.created_at, self._numbers[t.id]), t) for t in self._tasks.values()]
+        places.sort(key=lambda place: _order(place[0]), reverse=query.newest_first)
+        if query.start is not None:
+            start = _order(query.start)
+            is_beyond = lt if query.newest_first else gt
+            places = [place for place in places if is_beyond(_order(place[0]), start)]
+        seen = [p for p in places if query.owner in (None, p[1].owner)][:ROWS_PER_PAGE]
+        matching = [place for place in seen if query.matches(place[1])]
+        found = [self._found(task, query) for _, task in matching[: query.limit]]
+        if len(matching) > query.limit:
+            return Page(found, matching[query.limit - 1][0])
+        return Page(found, seen[-1][0] if len(seen) == ROWS_PER_PAGE else None)
+
+    async def queue_position(self, task: Task) -> int | None:
+        ids = [due.id for due in self._due(task.executor)]
+        place = ids.index(task.id) + 1 if task.id in ids else None
+        return None if place is None else min(place, LONGEST_POSITION)
+
+    async def request_cancel(self, task_id: str, owner: str | None) -> Task | None:
+        task = await self.get(task_id, owner)
+        if task is not None and not task.done:
+            self._put(task.cancel_requested(self._clock.now()))
+            self._tell_cancel(task)
+        return self._tasks.get(task_id) if task else None
+
+    async def delete(self, task_id: str, owner: str | None) -> bool:
+        task = await self.get(task_id, owner)
+        if task is None:
+            return False
+        self._remove(task)
+        self._tell_cancel(task)
+        self._tell_end(task_id)
+        return True
+
+    async def ended(self, task_ids: Collection[str]) -> set[str]:
+        return {key for key in task_ids if key not in self._tasks or self._tasks[key].done}
+
+    async def queue(self, owner: str | None) -> QueueView:
+        live = [t for t in self._tasks.values() if not t.done and owner in (None, t.owner)]
+        counted = Counter((task.executor, task.model, task.status) for task in live)
+        lines = [
+            QueueLine(*kind, counted[*kind, TaskStatus.PENDING], counted[*kind, TaskStatus.RUNNING])
+            for kind in {(task.executor, task.model) for task in live}
+        ]
+        waits = [self._waits(t) for t in live if t.status is TaskStatus.PENDING]
+        here = [names for names, until in self._workers.values() if until > self._clock.monotonic()]
+        workers = Counter(name for names in here for name in names)
+        return QueueView(lines, max((w for w in waits if w >= 0), default=None), workers)
+
+    async def backlog_seconds(self) -> float:
+        executors = {task.executor for task in self._tasks.values()}
+        first = [due[0] for due in map(self._due, executors) if due]
+        return max((self._waits(task) for task in first), default=0.0)
 
     async def counts(self) -> TaskCounts:
         return TaskCounts(**Counter(task.status.value for task in self._tasks.values()))
@@ -88,14 +164,11 @@ class ShelfTaskStore:
         self, worker: str, room: Mapping[str, int], lease_seconds: float
     ) -> list[Claim]:
         now = self._clock.now()
-        due = [task for task in self._with_status(TaskStatus.PENDING) if task.rank <= now]
-        due.sort(key=lambda task: task.rank)
-        chosen = [
-            task
+        return [
+            self._start(task, now, lease_seconds)
             for executor, free in room.items()
-            for task in [task for task in due if task.executor == executor][:free]
+            for task in [task for task in self._due(executor) if not task.overdue(now)][:free]
         ]
-        return [self._start(task, now, lease_seconds) for task in chosen]
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
         held = {fence for fence in fences if self._running(fence)}
@@ -103,8 +176,27 @@ class ShelfTaskStore:
         self._leases.update({fence.task_id: until for fence in held})
         return held
 
-    async def settle(self, outcomes: Sequence[Outcome]) -> list[bool]:
+    async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         return [self._settle(outcome) for outcome in outcomes]
+
+    async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
+        running = {fence: self._running(fence) for fence in fences}
+        lost = {fence: Interruption.LOST for fence, task in running.items() if task is None}
+        return lost | {
+            fence: Interruption.CANCEL
+            for fence, task in running.items()
+            if task is not None and task.cancel_requested_at is not None
+        }
+
+    async def expire(self, limit: int) -> int:
+        now = self._clock.now()
+        late = [task for task in self._with_status(TaskStatus.PENDING) if task.overdue(now)][:limit]
+        for task in late:
+            self._put(task.expired(now))
+        return len(late)
+
+    async def announce(self, worker: str, executors: Collection[str], seconds: float) -> None:
+        self._workers[worker] = (executors, self._clock.monotonic() + seconds)
 
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         monotonic = self._clock.monotonic()
@@ -121,8 +213,24 @@ class ShelfTaskStore:
     # --- hints -------------------------------------------------------------------------------
 
     def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        self._on_work.append(listener)
+        return lambda: self._on_work.remove(listener)
+
+    def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._on_cancel.append(listener)
+        return lambda: self._on_cancel.remove(listener)
+
+    def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        self._on_end.append(listener)
+        return lambda: self._on_end.remove(listener)
+
+    def _tell_cancel(self, task: Task) -> None:
+        for listener in self._on_cancel if task.status is TaskStatus.RUNNING else []:
+            listener()
+
+    def _tell_end(self, task_id: str) -> None:
+        for listener in self._on_end:
+            listener([task_id])
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -133,17 +241,53 @@ class ShelfTaskStore:
         self._tasks[task.id] = task
         if task.status is not TaskStatus.RUNNING:
             self._leases.pop(task.id, None)
-        if task.status is TaskStatus.PENDING:
-            for listener in self._listeners:
-                listener()
+        if task.status is TaskStatus.PENDING and task.due_at <= self._clock.now():
+            self._in_turn.add(task.id)
+        elif task.status is not TaskStatus.PENDING:
+            self._in_turn.discard(task.id)
+        if task.done:
+            self._tell_end(task.id)
+        for listener in self._on_work if task.status is TaskStatus.PENDING else []:
+            listener()
 
-    def _add(self, new: NewTask, max_pending: int) -> Accepted | QueueFull:
+    def _due(self, executor: str) -> list[Task]:
+        """The tasks of this executor whose time has come, in the order of claims."""
+        pending = self._with_status(TaskStatus.PENDING)
+        self._in_turn.update(task.id for task in pending if self._waits(task) >= 0)
+        due = [task for task in pending if task.executor == executor and task.id in self._in_turn]
+        return sorted(due, key=lambda task: (task.rank, self._numbers[task.id]))
+
+    def _waits(self, task: Task) -> float:
+        """For how long it has been due; negative while it is not."""
+        return seconds_between(task.due_at, self._clock.now())
+
+    def _found(self, task: Task, query: TaskQuery) -> Found:
+        result = task.result if query.with_result else None
+        given = self._payloads[task.id][0] if query.with_input else None
+        return Found(replace(task, result=result), given)
+
+    def _add(self, new: NewTask, max_pending: int) -> SubmitAnswer:
+        if (earlier := self._earlier(new)) is not None:
+            return earlier
         pending = len(self._with_status(TaskStatus.PENDING))
         if pending >= max_pending:
             return QueueFull(pending)
+        if new.idempotency:
+            self._keys[new.owner, new.idempotency.key] = (new.idempotency.fingerprint, new.id)
         self._payloads[new.id] = (new.input, new.options)
+        self._numbers[new.id] = next(self._counter)
         self._put(new.accepted(self._clock.now()))
         return Accepted(self._tasks[new.id])
+
+    def _earlier(self, new: NewTask) -> Replayed | Mismatch | None:
+        """What came of the same key before, if it is still held."""
+        if new.idempotency is None:
+            return None
+        fingerprint, task_id = self._keys.get((new.owner, new.idempotency.key), (b"", ""))
+        task = self._tasks.get(task_id)
+        if task is None or self._clock.now() > after(task.created_at, KEY_KEPT_SECONDS):
+            return None
+        return Replayed(task) if fingerprint == new.idempotency.fingerprint else Mismatch()
 
     def _start(self, task: Task, now: int, lease_seconds: float) -> Claim:
         self._put(task.claimed(now))
@@ -157,21 +301,12 @@ class ShelfTaskStore:
             return None
         return task if task.attempt == fence.attempt else None
 
-    def _settle(self, outcome: Outcome) -> bool:
+    def _settle(self, outcome: Outcome) -> TaskStatus | None:
         task = self._running(outcome.fence)
         if task is None:
-            return False
-        now = self._clock.now()
-        match outcome:
-            case Completed():
-                self._put(task.completed(now, outcome.result, outcome.usage))
-            case Failed():
-                self._put(task.failed(now, outcome.error))
-            case Retry():
-                self._put(task.retried(after(now, outcome.seconds)))
-            case HandedBack():
-                self._put(task.handed_back())
-        return True
+            return None
+        self._put(settled(task, outcome, self._clock.now()))
+        return self._tasks[task.id].status
 
     def _take_away(self, task: Task, max_crashes: int) -> Reclaimed:
         lost = task.worker_vanished(self._clock.now(), max_crashes)
@@ -187,5 +322,14 @@ class ShelfTaskStore:
         kept.sort(key=lambda task: task.created_at)
         going = expired + kept[: min(excess, limit - len(expired))]
         for task in going:
-            del self._tasks[task.id], self._payloads[task.id]
+            self._remove(task)
         return len(going)
+
+    def _remove(self, task: Task) -> None:
+        del self._tasks[task.id], self._payloads[task.id], self._numbers[task.id]
+        self._leases.pop(task.id, None)
+        self._in_turn.discard(task.id)
+
+
+def _order(position: Position) -> tuple[int, int]:
+    return position.created_at, position.number

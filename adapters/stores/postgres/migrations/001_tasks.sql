@@ -25,7 +25,13 @@ CREATE TABLE task (
     error           text,
     worker          text,
     lease_until     bigint
-) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+-- Measured with 100,000 pending tasks, submitted, claimed, renewed and settled without a pause:
+-- with 150,000 dead rows a claim reads 2.9 times the blocks and takes 1.4 times as long as at the
+-- start; vacuumed so often, it stays as it was (0.95). The usual 0.2 would leave as many dead rows
+-- to a million tasks. Only renewals can be HOT updates, as every change of status changes an index:
+-- 0.29 of all updates with full pages, 0.30 at a fillfactor of 80, which makes the table 1.24 times
+-- as large and claims no faster; so the pages are full.
 
 CREATE INDEX task_due ON task (executor, rank, number) WHERE status = 'pending';
 CREATE INDEX task_running ON task (number) WHERE status = 'running';
