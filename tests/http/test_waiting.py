@@ -66,11 +66,12 @@ def test_an_end_of_which_no_hint_tells_is_found_by_asking(make_edge, waits):
     assert connection.reply().json["status"] == "completed"
 
 
+@pytest.mark.any_store
 def test_after_the_time_asked_for_the_answer_is_the_task_as_it_is(hinted, waits):
     accepted = hinted.submit(GOOD)
-    getting = waits(hinted, "GET", accepted.headers["Location"], Prefer="wait=1")
+    getting = waits(hinted, "GET", accepted.headers["Location"], Prefer="wait=2")
     submitting = hinted.connect()
-    submitting.begin("POST", SUBMIT, GOOD, Prefer="wait=1")
+    submitting.begin("POST", SUBMIT, GOOD, Prefer="wait=2")
     hinted.claim(accepted)
     got, submitted = getting.reply(), submitting.reply()
     assert (got.status, got.json["status"]) == (200, "running")
@@ -78,12 +79,13 @@ def test_after_the_time_asked_for_the_answer_is_the_task_as_it_is(hinted, waits)
     assert submitted.json.keys() == {"task_id", "status"}
     assert submitted.headers["Location"].endswith(submitted.json["task_id"])
     for reply in (got, submitted):
-        assert reply.headers["Preference-Applied"] == "wait=1"
+        assert reply.headers["Preference-Applied"] == "wait=2"
 
 
+@pytest.mark.any_store
 def test_a_wait_may_be_longer_than_other_requests_may_take(make_edge, monkeypatch):
-    monkeypatch.setattr(edge_module, "REQUEST_SECONDS", 0.2)
-    reply = make_edge().submit(GOOD, Prefer="wait=1")
+    monkeypatch.setattr(edge_module, "REQUEST_SECONDS", 1.0)
+    reply = make_edge().submit(GOOD, Prefer="wait=2")
     assert (reply.status, reply.json["status"]) == (202, "pending")
 
 
@@ -131,6 +133,24 @@ def test_a_store_that_fails_ends_the_wait_and_the_next_one_is_served(hinted, wai
     hinted.complete(accepted)
     reply = hinted.ask("GET", accepted.headers["Location"], Prefer="wait=60")
     assert reply.json["status"] == "completed"
+
+
+def test_a_failure_is_not_shared_with_those_who_come_after_it(hinted):
+    task_id = hinted.submit(GOOD).json["task_id"]
+
+    async def fail_one_of_three():
+        gone = asyncio.get_running_loop().create_future()
+        first = asyncio.ensure_future(hinted.waiting.until_ended(ANYBODY, task_id, NEVER, gone))
+        await hinted.waiting.until_ended(ANYBODY, task_id, 0.01, gone)
+        hinted.store.fault = StoreUnavailable("gone")
+        with pytest.raises(StoreUnavailable):
+            await hinted.waiting.until_ended(ANYBODY, task_id, 0.1, gone)
+        hinted.store.fault = None
+        third = await hinted.waiting.until_ended(ANYBODY, task_id, 0.01, gone)
+        first.cancel()
+        return third
+
+    assert hinted.do(fail_one_of_three()).status == "pending"
 
 
 def test_a_service_that_drains_lets_nobody_wait(own_service):
