@@ -102,7 +102,7 @@ IDLE = Figure(
 
 WAKE_UP = Figure(
     "wake-up",
-    "the same on PostgreSQL from one process to another, 50 a second for 20 s",
+    "the same for 20 s on PostgreSQL: API and worker in one process, and in two; p50 and p99",
     "ms",
     [
         sampled("bare Litestar", BARE, _answered_at_length),
