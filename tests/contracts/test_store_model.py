@@ -24,22 +24,29 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from adapters.testing.fakes import FakeClock
 from adapters.testing.store_case import MOVED, OUTCOMES, Case, new_task
 from domain.inference import Routes
 from domain.instants import after
 from domain.ports import (
+    KEY_KEPT_SECONDS,
     PURGED_PER_SUBMIT,
     Accepted,
     Fence,
+    Interruption,
+    Mismatch,
     QueueFull,
+    Replayed,
     Store,
+    SubmitAnswer,
     SubmitLimits,
     TaskCounts,
 )
+from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import ANONYMOUS, Move, Task, TaskStatus
+from domain.task import ANONYMOUS, Idempotency, Move, NewTask, Task, TaskStatus
 
 T = TypeVar("T")
 
@@ -55,6 +62,18 @@ RETENTIONS = st.builds(
     RetentionPolicy, st.sampled_from([0.0, 40.0, 400.0]), st.sampled_from([0, 1, 4, 8])
 )
 WORKERS = st.sampled_from(["worker-1", "worker-2"])
+ASKED = st.fixed_dictionaries(
+    {
+        "executor": st.sampled_from([*EXECUTORS, "gone"]),
+        "head_start_seconds": st.sampled_from([0, 0, -60, 20]),
+        "delay_seconds": st.sampled_from([None, None, 5, 40]),
+        "deadline_seconds": st.sampled_from([None, None, 20, 150]),
+        "idempotency": st.sampled_from(
+            [None, None, Idempotency("a", b"1"), Idempotency("a", b"2"), Idempotency("b", b"1")]
+        ),
+    }
+)
+"""What a client may ask for beside a model."""
 
 
 @dataclass
@@ -64,6 +83,7 @@ class Known:
     task: Task
     number: int
     input: bytes
+    idempotency: Idempotency | None
     worker: str = ""
     lease_until: int = EXPIRED
 
@@ -80,7 +100,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.case = Case(self.kind.open_store, Path(self.folder.name))
         self.run(self.case.__aenter__())
-        self.submit(["echo", "llama", "gone"], None, 1_000, RetentionPolicy(0, 0))
+        plain = [{"executor": executor} for executor in (*EXECUTORS, "gone")]
+        self.submit(plain, None, 1_000, RetentionPolicy(0, 0))
         self.claim("worker-1", {"echo": 1, "llama": 1})
 
     def teardown(self) -> None:
@@ -105,26 +126,95 @@ class StoreMachine(RuleBasedStateMachine):
     # --- clients ---------------------------------------------------------------------------------
 
     @rule(
-        executors=st.lists(st.sampled_from([*EXECUTORS, "gone"]), min_size=1, max_size=4),
+        asked=st.lists(ASKED, min_size=1, max_size=4),
         model=st.sampled_from([None, "m"]),
         max_pending=st.sampled_from([3, 1_000]),
         retention=RETENTIONS,
     )
     def submit(
-        self, executors: list[str], model: str | None, max_pending: int, retention: RetentionPolicy
+        self,
+        asked: list[dict[str, Any]],
+        model: str | None,
+        max_pending: int,
+        retention: RetentionPolicy,
     ) -> None:
-        news = [new_task(executor=executor, model=model) for executor in executors]
+        news = [new_task(model=model, **each) for each in asked]
         answers = self.run(self.store.submit(news, SubmitLimits(max_pending, retention)))
         self.forget_removed(retention, len(news), PURGED_PER_SUBMIT)
         for new, answer in zip(news, answers, strict=True):
-            pending = len(self.of(TaskStatus.PENDING))
-            if pending >= max_pending:
-                assert answer == QueueFull(pending)
-                continue
-            task = new.accepted(self.clock.now())
-            assert answer == Accepted(task)
-            self.accepted += 1
-            self.known[new.id] = Known(task, self.accepted, new.input)
+            assert answer == self.answer_to(new, max_pending)
+
+    def answer_to(self, new: NewTask, max_pending: int) -> SubmitAnswer:
+        """What a submit is answered; an accepted task is known from then on."""
+        before = self.of_same_key(new)
+        if before is not None:
+            is_same = before.idempotency == new.idempotency
+            return Replayed(before.task) if is_same else Mismatch()
+        pending = len(self.of(TaskStatus.PENDING))
+        if pending >= max_pending:
+            return QueueFull(pending)
+        task = new.accepted(self.clock.now())
+        self.accepted += 1
+        self.known[new.id] = Known(task, self.accepted, new.input, new.idempotency)
+        return Accepted(task)
+
+    def of_same_key(self, new: NewTask) -> Known | None:
+        if new.idempotency is None:
+            return None
+        for known in self.known.values():
+            is_kept = after(known.task.created_at, KEY_KEPT_SECONDS) > self.clock.now()
+            if is_kept and known.idempotency and known.idempotency.key == new.idempotency.key:
+                return known
+        return None
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        task_id = self.some_id(data)
+        known = self.known.get(task_id)
+        if known is not None:
+            known.task = known.task.cancel_requested(self.clock.now())
+        asked = self.run(self.store.request_cancel(task_id, ANONYMOUS))
+        assert asked == (known.task if known is not None else None)
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        task_id = self.some_id(data)
+        was_known = self.known.pop(task_id, None) is not None
+        assert self.run(self.store.delete(task_id, ANONYMOUS)) == was_known
+        assert self.run(self.store.get(task_id, ANONYMOUS)) is None
+
+    def some_id(self, data: st.DataObject) -> str:
+        """Mostly that of a task that is there."""
+        drawn: str = data.draw(st.sampled_from([new_task().id, *self.known]))
+        return drawn
+
+    @rule(
+        newest_first=st.booleans(),
+        statuses=st.frozensets(st.sampled_from(TaskStatus), max_size=2),
+        limit=st.sampled_from([1, 3, 100]),
+    )
+    def list_tasks(self, newest_first: bool, statuses: frozenset[TaskStatus], limit: int) -> None:
+        query = TaskQuery(
+            owner=None, statuses=statuses, newest_first=newest_first, limit=limit, with_result=True
+        )
+        matching = [known for known in self.known.values() if query.matches(known.task)]
+        matching.sort(key=lambda known: known.number, reverse=newest_first)
+        assert self.walk(query) == [known.task for known in matching]
+
+    def walk(self, query: TaskQuery) -> list[Task]:
+        page = self.run(self.store.find(query))
+        found = [one.task for one in page.found]
+        return found if page.next is None else found + self.walk(replace(query, start=page.next))
+
+    @rule(executor=st.sampled_from(EXECUTORS))
+    def look_at_the_queue(self, executor: str) -> None:
+        pending, running = self.of(TaskStatus.PENDING), self.of(TaskStatus.RUNNING)
+        lines = self.run(self.store.queue(ANONYMOUS)).lines
+        assert sum(line.pending for line in lines) == len(pending)
+        assert sum(line.running for line in lines) == len(running)
+        if not any(one.task.overdue(self.clock.now()) for one in pending):  # else it may differ
+            for place, known in enumerate(self.due(executor), 1):
+                assert self.run(self.store.queue_position(known.task)) == place
 
     # --- workers ---------------------------------------------------------------------------------
 
@@ -144,7 +234,9 @@ class StoreMachine(RuleBasedStateMachine):
         due = [
             known
             for known in self.of(TaskStatus.PENDING)
-            if known.task.executor == executor and known.task.rank <= self.clock.now()
+            if known.task.executor == executor
+            and known.task.due_at <= self.clock.now()
+            and not known.task.overdue(self.clock.now())
         ]
         return sorted(due, key=lambda known: (known.task.rank, known.number))
 
@@ -189,6 +281,27 @@ class StoreMachine(RuleBasedStateMachine):
             known.task = known.task.worker_vanished(now, max_crashes)
             assert one.status is known.task.status
 
+    @rule(limit=st.sampled_from([1, 100]))
+    def expire(self, limit: int) -> None:
+        now = self.clock.now()
+        overdue = [one for one in self.of(TaskStatus.PENDING) if one.task.overdue(now)]
+        assert self.run(self.store.expire(limit)) == min(limit, len(overdue))
+        failed = [one for one in overdue if self.run(self.store.ended([one.task.id]))]
+        assert len(failed) == min(limit, len(overdue))
+        for known in failed:
+            known.task = known.task.expired(now)
+
+    @rule()
+    def ask_for_interruptions(self) -> None:
+        expected = {}
+        for fence in self.fences:
+            known = self.holder(fence)
+            if known is None:
+                expected[fence] = Interruption.LOST
+            elif known.task.cancel_requested_at is not None:
+                expected[fence] = Interruption.CANCEL
+        assert self.run(self.store.interruptions(self.fences)) == expected
+
     @rule(routes=st.sampled_from(ROUTES))
     def reroute(self, routes: Routes) -> None:
         kept = {routes.fallback, *routes.by_model.values()}
@@ -199,7 +312,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- time and accidents ----------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([1, 7, 31, 100]))
+    @rule(seconds=st.sampled_from([1, 7, 31, 100, 90_000]))
     def tick(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
