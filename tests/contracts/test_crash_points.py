@@ -5,7 +5,7 @@ fails before it did anything, fails after its commit, or is the last thing that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,23 +16,39 @@ from adapters.testing.store_case import BUSY, ERROR, KEEP_ALL, NO_LIMITS, Case, 
 from domain.errors import StoreUnavailable
 from domain.ports import (
     Accepted,
+    Cancelled,
     Claim,
     Completed,
     Failed,
     Fence,
     HandedBack,
+    Interruption,
     Outcome,
+    Replayed,
     Retry,
     Store,
 )
-from domain.task import ANONYMOUS, Task, TaskStatus
+from domain.query import TaskQuery
+from domain.task import ANONYMOUS, DEADLINE_EXCEEDED, Idempotency, NewTask, Task, TaskStatus
 
 T = TypeVar("T")
 
 LEASE = 3.5
 ROUNDS = 25
-PLANS = [b'"complete"', b'"retry"', b'"fail"', b'"hand back"', b'"complete"', b'"complete"']
+PLANS: dict[bytes, dict[str, float]] = {
+    b'"cancel"': {},
+    b'"complete"': {},
+    b'"never start"': {"delay_seconds": 1_000},
+    b'"retry"': {},
+    b'"expire"': {"delay_seconds": 1_000, "deadline_seconds": 2},
+    b'"fail"': {},
+    b'"hand back"': {},
+}
+"""The input of each task, which says what shall become of it, and what else it asks for."""
+STARTS = {b'"retry"': 2, b'"hand back"': 2, b'"never start"': 0, b'"expire"': 0}
 FAILURES = {b'"retry"': 1, b'"fail"': 1}
+EVERYTHING = TaskQuery(owner=ANONYMOUS, limit=100, with_result=True)
+TO_CANCEL = {b'"cancel"', b'"never start"'}
 
 
 class Killed(Exception):
@@ -95,19 +111,30 @@ class Worker:
 
     async def round(self) -> None:
         await unless_unavailable(self._store.reclaim(5, 10), [])
+        await unless_unavailable(self._store.expire(10), 0)
         claims = await unless_unavailable(self._store.claim("w", {"echo": 2}, LEASE), [])
         self._held |= {claim.fence: claim for claim in claims}
         self._started += [claim.fence for claim in claims]
         await unless_unavailable(self._store.renew(list(self._held), LEASE), set())
-        self._unsent += [outcome_of(claim) for claim in self._held.values()]
-        self._held.clear()
+        stop = await unless_unavailable(self._store.interruptions(list(self._held)), {})
+        self._end({fence: outcome_of(claim, stop) for fence, claim in self._held.items()})
         if await unless_unavailable(self._store.settle(self._unsent), None) is not None:
             self._unsent.clear()
         await unless_unavailable(self._store.purge(KEEP_ALL, 10), 0)
 
+    def _end(self, outcomes: Mapping[Fence, Outcome | None]) -> None:
+        """These are to be told, where there is something to tell."""
+        for fence, outcome in outcomes.items():
+            if outcome is not None:
+                self._unsent.append(outcome)
+                del self._held[fence]
 
-def outcome_of(claim: Claim) -> Outcome:
+
+def outcome_of(claim: Claim, stop: Mapping[Fence, Interruption]) -> Outcome | None:
+    """How the attempt ended; None: it goes on."""
     match claim.input:
+        case b'"cancel"':
+            return Cancelled(claim.fence) if claim.fence in stop else None
         case b'"fail"':
             return Failed(claim.fence, ERROR)
         case b'"retry"' if claim.task.failures == 0:
@@ -117,13 +144,18 @@ def outcome_of(claim: Claim) -> Outcome:
     return Completed(claim.fence, b'{"output":%d}' % claim.task.attempt, None)
 
 
+def task_of(plan: bytes) -> NewTask:
+    return new_task(input=plan, idempotency=Idempotency(plan.decode(), b""), **PLANS[plan])
+
+
 class Scenario:
-    """A client that submits one task a round, a worker, and somebody who looks on."""
+    """A client that submits two tasks a round and cancels some, a worker, and one who looks on."""
 
     def __init__(self, case: Case, restart: Callable[[Case], Awaitable[None]]) -> None:
         self.case = case
         self.restart = restart
         self.accepted: dict[str, bytes] = {}
+        self.cancelled: set[str] = set()
         self.started: list[Fence] = []
         self.seen_done: dict[str, Task] = {}
 
@@ -131,37 +163,44 @@ class Scenario:
         """Play it all, with the fault at this call, and tell how many calls there were."""
         store = NumberedStore(self.case.store, at, fault)
         worker = Worker(store, self.started)
-        plans = PLANS.copy()
+        plans = list(PLANS)
         for _ in range(ROUNDS):
             try:
                 await self.submit(store, plans)
                 await worker.round()
+                await self.cancel(store)
             except Killed:
                 await self.restart(self.case)
                 store.store = self.case.store
                 worker = Worker(store, self.started)
             await self.look_at_everything()
             self.case.clock.advance(1)
-            if await self.is_over(plans):
+            if not plans and len(self.seen_done) == len(PLANS):
                 break
         return store.calls
 
     async def submit(self, store: NumberedStore, plans: list[bytes]) -> None:
+        """Ask until it was answered, each under a key."""
         if not plans:
             return
-        new = new_task(input=plans.pop(0))
-        for answer in await unless_unavailable(store.submit([new], NO_LIMITS), []):
-            assert isinstance(answer, Accepted)
-            self.accepted[new.id] = new.input
+        news = [task_of(plan) for plan in plans[:2]]
+        for answer in await unless_unavailable(store.submit(news, NO_LIMITS), []):
+            assert isinstance(answer, Accepted | Replayed)
+            self.accepted[answer.task.id] = plans.pop(0)
 
-    async def is_over(self, plans: list[bytes]) -> bool:
-        counts = await self.case.store.counts()
-        return not plans and counts.pending + counts.running == 0
+    async def cancel(self, store: NumberedStore) -> None:
+        """Ask until it was answered."""
+        for task_id, plan in self.accepted.items():
+            if plan in TO_CANCEL and task_id not in self.cancelled:
+                call = store.request_cancel(task_id, ANONYMOUS)
+                if await unless_unavailable(call, None) is not None:
+                    self.cancelled.add(task_id)
 
     async def look_at_everything(self) -> None:
-        for task_id in self.accepted:
-            task = await self.case.store.get(task_id, ANONYMOUS)
-            assert task is not None, "an accepted task is lost"
+        page = await self.case.store.find(EVERYTHING)
+        there = {one.task.id: one.task for one in page.found}
+        assert self.accepted.keys() <= there.keys(), "an accepted task is lost"
+        for task_id, task in there.items():
             if task.done:
                 assert self.seen_done.setdefault(task_id, task) == task, "an outcome changed"
 
@@ -171,14 +210,17 @@ class Scenario:
         for task_id, plan in self.accepted.items():
             self.check_outcome(self.seen_done[task_id], plan, extra_starts)
         counts = await self.case.store.counts()
-        assert counts.total - len(self.accepted) in {0, 1}, "a submit left more than one task"
-        assert counts.completed + counts.failed == counts.total
+        assert counts.total == len(self.accepted) == len(PLANS), "a submit was done twice"
 
     def check_outcome(self, task: Task, plan: bytes, extra_starts: int) -> None:
         assert task.failures == FAILURES.get(plan, 0), "a failure counted twice, or not at all"
-        planned = 2 if plan in {b'"retry"', b'"hand back"'} else 1
-        assert task.attempt <= planned + extra_starts
-        if plan == b'"fail"':
+        starts = STARTS.get(plan, 1)
+        assert task.attempt <= (starts + extra_starts if starts else 0)
+        if plan in TO_CANCEL:
+            assert (task.status, task.error, task.result) == (TaskStatus.CANCELLED, None, None)
+        elif plan == b'"expire"':
+            assert (task.status, task.error) == (TaskStatus.FAILED, DEADLINE_EXCEEDED)
+        elif plan == b'"fail"':
             assert (task.status, task.error) == (TaskStatus.FAILED, ERROR)
         else:
             assert (task.status, task.error) == (TaskStatus.COMPLETED, None)
