@@ -6,7 +6,9 @@
     │   ├── StorageFull         it takes no new tasks until there is room again
     │   └── StoreUnusable       it cannot be opened at all: locked, corrupt, of a newer schema
     └── ExecutorError           an attempt failed; says whether another may succeed
-        ├── ExecutorUnavailable the backend was not reached, is busy, or broke down
+        ├── ExecutorUnavailable the backend is busy, or broke down
+        │   └── ExecutorUnreachable there was no connection to it: nothing was begun
+        ├── ExecutorCrashed     the process that ran the attempt died
         ├── ExecutorFailed      the backend answered, but not with a result
         ├── UpstreamRejected    the backend refused this very request
         ├── InvalidInput        the executor cannot take this kind of input
@@ -81,6 +83,17 @@ class ExecutorUnavailable(ExecutorError):
     """No connection, a busy backend (429) or one that broke down (5xx). Usually retried."""
 
     code = "executor_unavailable"
+    retryable = True
+
+
+class ExecutorUnreachable(ExecutorUnavailable):
+    """No connection to the backend came about, so nothing was begun there."""
+
+
+class ExecutorCrashed(ExecutorError):
+    """The process that ran this attempt, and no other, died. Counts as a crash, not a failure."""
+
+    code = "worker_lost"
     retryable = True
 
 

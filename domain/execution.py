@@ -7,10 +7,25 @@ from typing import Final
 
 import msgspec
 
-from domain.errors import ExecutorError, ExecutorFailed, ResultTooLarge
-from domain.inference import InferenceRequest, InferenceResult, encode_result
+from domain.errors import (
+    ExecutorCrashed,
+    ExecutorError,
+    ExecutorFailed,
+    ExecutorUnreachable,
+    ResultTooLarge,
+)
+from domain.inference import Chunk, InferenceRequest, InferenceResult, encode_result
 from domain.instants import seconds_between
-from domain.ports import Claim, Completed, Executor, Failed, Outcome, Retry
+from domain.ports import (
+    Claim,
+    Completed,
+    Crashed,
+    Executor,
+    Failed,
+    HandedBack,
+    Outcome,
+    Retry,
+)
 from domain.retry import RetryIn, RetryPolicy
 from domain.task import DEADLINE_EXCEEDED, Task, TaskError
 
@@ -27,12 +42,14 @@ class Execution:
         executors: Mapping[str, Executor],
         retry: RetryPolicy,
         max_result_bytes: int,
+        max_crashes: int,
         roll: Callable[[], float],
     ) -> None:
         """`roll` gives random numbers of 0 … 1, for the jitter of retries."""
         self._executors = executors
         self._retry = retry
         self._max_result_bytes = max_result_bytes
+        self._max_crashes = max_crashes
         self._roll = roll
 
     async def run(self, claim: Claim) -> Outcome:
@@ -43,10 +60,14 @@ class Execution:
         """
         try:
             result = await self._result_of(claim)
-            text = encode_result(result.output, self._max_result_bytes)
+            text = encode_result(result, self._max_result_bytes)
         except ExecutorError as error:
-            return self._judge(claim, error)
+            return self._outcome_of(claim, error)
         return Completed(claim.fence, text, result.usage)
+
+    def room(self, executor: str) -> int | None:
+        """See `Executor.room`."""
+        return self._executors[executor].room()
 
     def seconds_for(self, claim: Claim) -> float:
         """How long the attempt may take from its claim on: its timeout, or until the deadline."""
@@ -79,10 +100,21 @@ class Execution:
             async for piece in pieces:
                 if isinstance(piece, InferenceResult):
                     return piece
-                size += len(piece.delta)
+                if isinstance(piece, Chunk):
+                    size += len(piece.delta)
                 if size > self._max_result_bytes:
                     raise ResultTooLarge(self._max_result_bytes)
         raise ExecutorFailed("the executor ended without a result")
+
+    def _outcome_of(self, claim: Claim, error: ExecutorError) -> Outcome:
+        match error:
+            case ExecutorCrashed():
+                return Crashed(claim.fence, self._max_crashes)
+            case ExecutorUnreachable() if self.room(claim.task.executor) == 0:
+                # It is known to be down, and was not reached: the task waits with the others.
+                return HandedBack(claim.fence)
+            case _:
+                return self._judge(claim, error)
 
     def _judge(self, claim: Claim, error: ExecutorError) -> Retry | Failed:
         task = claim.task

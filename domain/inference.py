@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -42,11 +43,31 @@ class Chunk(Struct, frozen=True):
     delta: str
 
 
+class Progress(Struct, frozen=True):
+    """How far the attempt is: a fraction, 0 … 1."""
+
+    fraction: float
+
+
+class LogLine(Struct, frozen=True):
+    """What the executor has to say to whoever watches the task."""
+
+    message: str
+
+
 class InferenceResult(Struct, frozen=True):
-    """The last thing an executor yields. `output` is any JSON value; `usage` None if unknown."""
+    """The last thing an executor yields. `output` is any JSON value; `usage` None if unknown.
+
+    `details` are the JSON values that stand beside `output` in the result, by name.
+    """
 
     output: Any
     usage: Usage | None = None
+    details: Mapping[str, Any] = MappingProxyType({})
+
+
+Piece = Chunk | Progress | LogLine | InferenceResult
+"""What an executor yields."""
 
 
 class Routes(Struct, frozen=True):
@@ -63,16 +84,18 @@ class Routes(Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 
 
-def encode_result(output: object, max_bytes: int) -> bytes:
-    """The JSON text of `result`: `{"output": …}`.
+def encode_result(result: InferenceResult, max_bytes: int) -> bytes:
+    """The JSON text of a task's `result`: `{"output": …}`, and the details.
 
     Raises `ResultNotStorable` for what has no exact JSON form, and `ResultTooLarge` beyond
     `max_bytes`.
     """
     try:
-        if not isinstance(output, str):
-            _refuse_inexact(output)
-        text = _encoder.encode({"output": output})
+        if not isinstance(result.output, str):
+            _refuse_inexact(result.output)
+        if result.details:
+            _refuse_inexact(dict(result.details))
+        text = _encoder.encode({"output": result.output, **result.details})
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ResultNotStorable(str(error)[:100]) from error
     if len(text) > max_bytes:

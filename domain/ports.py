@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
-from domain.inference import Chunk, InferenceRequest, InferenceResult, Routes, Usage
+from domain.inference import InferenceRequest, Piece, Routes, Usage
 from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskError, TaskStatus
@@ -272,13 +272,20 @@ class HandedBack(Struct, frozen=True):
     fence: Fence
 
 
+class Crashed(Struct, frozen=True):
+    """The process that ran the attempt died; it is as if its lease ran out (see `reclaim`)."""
+
+    fence: Fence
+    max_crashes: int
+
+
 class Cancelled(Struct, frozen=True):
     """The executor let go, because a client asked for it, or is given no more time to do so."""
 
     fence: Fence
 
 
-Outcome = Completed | Failed | Retry | HandedBack | Cancelled
+Outcome = Completed | Failed | Retry | HandedBack | Crashed | Cancelled
 
 
 def settled(task: Task, outcome: Outcome, now: int) -> Task:
@@ -292,6 +299,8 @@ def settled(task: Task, outcome: Outcome, now: int) -> Task:
             return task.retried(now, outcome.seconds, outcome.error)
         case HandedBack():
             return task.handed_back(now)
+        case Crashed(max_crashes=max_crashes):
+            return task.worker_vanished(now, max_crashes)
         case Cancelled():
             return task.cancelled(now)
 
@@ -428,10 +437,27 @@ class StoreFactory(Protocol):
 
 
 class Executor(Protocol):
-    """Runs one attempt. Many run at the same time."""
+    """Runs attempts. Many run at the same time."""
 
-    def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
-        """Yield the output in pieces as they come (none is fine), then exactly one result, last.
+    def room(self) -> int | None:
+        """For how many more attempts there is room now; None: it has no limit of its own.
+
+        Asked before every claim, so it costs nothing. Where there is none, because the backend is
+        known to be down, say, tasks wait in the store, and burn no attempt.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return if the backend would take an attempt now; else raise `ExecutorUnavailable`.
+
+        It really asks, once and shortly (a few seconds at most), and begins no work there.
+        """
+        ...
+
+    def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
+        """Yield what comes of the attempt as it comes, then exactly one result, last.
+
+        All `Chunk`s joined are the output of a text model; none is fine.
 
         Raises an `ExecutorError`, which says whether another attempt may succeed. It is cancelled
         like any coroutine, or closed early with `aclose()`: it then lets go of its backend before

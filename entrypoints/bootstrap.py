@@ -85,7 +85,7 @@ async def open_service(
         if not is_shared(settings.store, sources):
             await _reroute(store, executors, routes)
         readiness = Readiness(clock.monotonic)
-        execution = _execution(settings.inference, executors)
+        execution = _execution(settings, executors)
         dispatcher = Dispatcher(store, execution, _dispatching(settings), clock, readiness)
         tasks = _tasks(settings.inference, store, routes)
         async with (
@@ -282,11 +282,13 @@ def _tasks(inference: InferenceSettings, store: Store, routes: Routes) -> TaskSe
     )
 
 
-def _execution(inference: InferenceSettings, executors: Mapping[str, Executor]) -> Execution:
+def _execution(settings: Settings, executors: Mapping[str, Executor]) -> Execution:
+    inference = settings.inference
     return Execution(
         executors,
         RetryPolicy(inference.retry_base_seconds, inference.retry_max_seconds),
         inference.max_result_bytes,
+        settings.worker.max_crashes,
         roll=random.random,
     )
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from domain.errors import ExecutorFailed, InvalidInput, ResultTooLarge
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import Chunk, InferenceRequest, InferenceResult, Piece
 
 _A_YEAR: Final = 365 * 86_400
 _DELAYED_CHUNK_CHARACTERS: Final = 16
@@ -51,7 +51,13 @@ class EchoExecutor:
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """Yield the output in pieces, then as the result."""
         options = _understood(request)
         _fail_if_asked(options, request.attempt)

@@ -29,7 +29,7 @@ from domain.errors import (
     ExecutorUnavailable,
     InvalidInput,
 )
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import Chunk, InferenceRequest, Piece
 
 _END_MARK: Final = b"[DONE]"
 _MIB: Final = 1024 * 1024
@@ -116,7 +116,13 @@ class OpenAICompatibleExecutor:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """Yield the text as the model writes it, then as the result with the usage reported."""
         response = await self._send(_encode(self._body(request)))
         try:

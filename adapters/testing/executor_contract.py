@@ -109,7 +109,7 @@ class ExecutorContract:
         async def scene(executor: Executor) -> None:
             for request, _ in self.good():
                 result = await result_of(executor, request)
-                assert encode_result(result.output, request.max_result_bytes)
+                assert encode_result(result, request.max_result_bytes)
 
         self._run(scene)
 

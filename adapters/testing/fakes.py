@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import InferenceRequest, Piece
 from domain.instants import after
 
-Step = Chunk | InferenceResult | Exception | asyncio.Event
+Step = Piece | Exception | asyncio.Event
 
 
 class FakeClock:
@@ -43,16 +43,24 @@ class ScriptedExecutor:
 
     A script is a list of steps: a chunk or result is yielded, an exception is raised, an event is
     waited for. `requests` are those that were begun (`started` is set by the first), `running`
-    counts those not let go of yet.
+    counts those not let go of yet, `left` is the room that it says it has.
     """
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
         self._scripts = scripts
+        self.left: int | None = None
         self.requests: list[InferenceRequest] = []
         self.started = asyncio.Event()
         self.running = 0
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> int | None:
+        """See `Executor.room`."""
+        return self.left
+
+    async def check(self) -> None:
+        """See `Executor.check`: it always would."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """Play the script of this attempt."""
         self.requests.append(request)
         self.running += 1

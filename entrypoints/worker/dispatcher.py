@@ -39,6 +39,7 @@ from domain.ports import (
     Claim,
     Clock,
     Completed,
+    Crashed,
     Failed,
     Fence,
     HandedBack,
@@ -182,7 +183,7 @@ class Dispatcher:
     def _room(self) -> dict[str, int]:
         if self._is_draining or self._unsent or self._is_behind:
             return {}
-        return self._slots.deal(self._hungry)
+        return self._slots.deal({name: self._execution.room(name) for name in self._hungry})
 
     async def _claim_into(self, room: Mapping[str, int], started: float) -> None:
         self._hungry -= room.keys()  # before the call: a hint that comes during it must count
@@ -404,6 +405,8 @@ class Dispatcher:
                 self._log.warning("task_failed", error=error.code, **facts)
             case HandedBack():
                 self._log.info("task_handed_back", **facts)
+            case Crashed():
+                self._log.warning("task_crashed", **facts)
 
     # --- drain -------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """How many attempts may run: a limit per executor, inside one for all of them."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 
 class Slots:
@@ -22,15 +22,18 @@ class Slots:
         """An attempt is over, and its executor let go of it."""
         self._taken[executor] -= 1
 
-    def deal(self, executors: Collection[str]) -> dict[str, int]:
+    def deal(self, executors: Mapping[str, int | None]) -> dict[str, int]:
         """Shares of the free slots, above 0 each, for those of these executors that have room.
+
+        Each takes at most as many as stand beside its name; None: it says nothing about that.
 
         As even as their limits allow; what cannot be halved goes to another one each time. So the
         sum never passes what is free, and no executor waits for another's tasks.
         """
         free = self._total - self._taken.total()
         self._turn.rotate()
-        rooms = [(self._room(name, free), name) for name in self._turn if name in executors]
+        asked = [name for name in self._turn if name in executors]
+        rooms = [(self._room(name, free, executors[name]), name) for name in asked]
         shares = {}
         for position, (room, name) in enumerate(sorted(rooms, key=lambda pair: pair[0])):
             share = min(room, free // (len(rooms) - position))
@@ -39,5 +42,6 @@ class Slots:
                 shares[name] = share
         return shares
 
-    def _room(self, executor: str, free: int) -> int:
-        return max(0, min(free, self._limits[executor] - self._taken[executor]))
+    def _room(self, executor: str, free: int, wanted: int | None) -> int:
+        most = free if wanted is None else min(free, wanted)
+        return max(0, min(most, self._limits[executor] - self._taken[executor]))

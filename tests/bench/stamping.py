@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from msgspec import Struct
 
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import InferenceRequest, InferenceResult, Piece
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +33,11 @@ class StampingExecutor:
     ) -> None:
         return None
 
-    async def run(
-        self, _request: InferenceRequest
-    ) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, _request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         yield InferenceResult(time.time())

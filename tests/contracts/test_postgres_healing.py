@@ -19,7 +19,7 @@ from adapters.stores.postgres import store as postgres_store
 from adapters.testing.store_case import KEEP_ALL, NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnavailable
 from domain.execution import Execution
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import InferenceRequest, InferenceResult, Piece
 from domain.ports import Completed, Fence
 from domain.retry import RetryPolicy
 from domain.task import ANONYMOUS, Task, TaskStatus
@@ -324,7 +324,7 @@ async def test_a_worker_behind_a_silent_link_stops_before_its_lease_ends_and_the
     async with Link(dsn) as link, store_at(link.dsn) as store, asyncio.TaskGroup() as group:
         dispatcher = Dispatcher(
             store,
-            Execution({"echo": executor}, RetryPolicy(1.0, 60.0), 1_000, roll=lambda: 0.5),
+            Execution({"echo": executor}, RetryPolicy(1.0, 60.0), 1_000, 5, roll=lambda: 0.5),
             DispatcherOptions(
                 worker=WORKER,
                 max_concurrent_tasks=1,
@@ -365,7 +365,13 @@ class Stubborn:
         self.began = asyncio.Event()
         self.stopped = asyncio.Event()
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         self.began.set()
         try:
             if request.attempt == 1:

@@ -7,15 +7,22 @@ import pytest
 
 from adapters.testing.fakes import ScriptedExecutor, Step
 from adapters.testing.store_case import new_task
-from domain.errors import ExecutorFailed, ExecutorUnavailable, UpstreamRejected
+from domain.errors import (
+    ExecutorCrashed,
+    ExecutorFailed,
+    ExecutorUnavailable,
+    ExecutorUnreachable,
+    UpstreamRejected,
+)
 from domain.execution import Execution
 from domain.inference import Chunk, InferenceRequest, InferenceResult, Usage
 from domain.instants import after
-from domain.ports import Claim, Completed, Failed, Outcome, Retry
+from domain.ports import Claim, Completed, Crashed, Failed, HandedBack, Outcome, Retry
 from domain.retry import RetryPolicy
 from domain.task import TaskError
 
 MAX_RESULT_BYTES = 100
+MAX_CRASHES = 4
 
 
 def claim_of() -> Claim:
@@ -28,6 +35,7 @@ def execution_with(executor: ScriptedExecutor) -> Execution:
         {"echo": executor},
         RetryPolicy(base_seconds=10, max_seconds=60),
         max_result_bytes=MAX_RESULT_BYTES,
+        max_crashes=MAX_CRASHES,
         roll=lambda: 0.5,
     )
 
@@ -207,3 +215,22 @@ def test_cancelling_the_run_lets_go_of_the_executor_and_gives_no_outcome() -> No
         assert executor.running == 0
 
     asyncio.run(scene())
+
+
+def test_a_process_that_died_is_a_crash_and_no_failure() -> None:
+    claim = claim_of()
+    assert outcome_of(claim, ExecutorCrashed("killed")) == Crashed(claim.fence, MAX_CRASHES)
+
+
+def test_a_task_that_did_not_reach_a_backend_known_to_be_down_waits_with_the_others() -> None:
+    claim, executor = claim_of(), ScriptedExecutor([ExecutorUnreachable("no connection")])
+    execution = execution_with(executor)
+    assert isinstance(asyncio.run(execution.run(claim)), Retry)
+    executor.left = 0
+    assert asyncio.run(execution.run(claim)) == HandedBack(claim.fence)
+
+
+def test_a_task_that_a_backend_turned_away_has_failed_also_where_that_is_known_to_be_down() -> None:
+    claim, executor = claim_of(), ScriptedExecutor([ExecutorUnavailable("503")])
+    executor.left = 0
+    assert isinstance(asyncio.run(execution_with(executor).run(claim)), Retry)

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import ResultNotStorable, ResultTooLarge
-from domain.inference import LARGEST_INTEGER, SMALLEST_INTEGER, Routes, encode_result
+from domain.inference import (
+    LARGEST_INTEGER,
+    SMALLEST_INTEGER,
+    InferenceResult,
+    Routes,
+    encode_result,
+)
 
 MUCH = 1_000_000
 JSON_VALUES = st.recursive(
@@ -34,11 +40,18 @@ def test_a_model_goes_to_the_executor_that_lists_it_else_to_the_fallback(
 
 @given(JSON_VALUES)
 def test_any_json_value_is_encoded_as_it_is(output: Any) -> None:
-    assert json.loads(encode_result(output, MUCH)) == {"output": output}
+    assert json.loads(encode_result(InferenceResult(output), MUCH)) == {"output": output}
+
+
+def test_what_an_executor_tells_beside_the_output_stands_beside_it() -> None:
+    result = InferenceResult("", details={"finish_reason": "tool_calls", "tool_calls": [{"id": 1}]})
+    assert json.loads(encode_result(result, MUCH)) == {"output": "", **result.details}
+    with pytest.raises(ResultNotStorable):
+        encode_result(InferenceResult("", details={"score": float("nan")}), MUCH)
 
 
 def test_a_tuple_is_a_list_in_json() -> None:
-    assert encode_result((1, "a"), MUCH) == b'{"output":[1,"a"]}'
+    assert encode_result(InferenceResult((1, "a")), MUCH) == b'{"output":[1,"a"]}'
 
 
 @pytest.mark.parametrize(
@@ -62,18 +75,18 @@ def test_a_tuple_is_a_list_in_json() -> None:
 )
 def test_what_json_would_change_or_cannot_say_is_not_storable(output: object) -> None:
     with pytest.raises(ResultNotStorable):
-        encode_result(output, MUCH)
+        encode_result(InferenceResult(output), MUCH)
 
 
 def test_a_result_that_contains_itself_is_not_storable() -> None:
     output: list[Any] = []
     output.append(output)
     with pytest.raises(ResultNotStorable):
-        encode_result(output, MUCH)
+        encode_result(InferenceResult(output), MUCH)
 
 
 def test_a_result_may_be_as_long_as_the_limit_in_bytes_and_not_longer() -> None:
-    text = encode_result("é", MUCH)
-    assert encode_result("é", len(text)) == text
+    text = encode_result(InferenceResult("é"), MUCH)
+    assert encode_result(InferenceResult("é"), len(text)) == text
     with pytest.raises(ResultTooLarge, match=str(len(text) - 1)):
-        encode_result("é", len(text) - 1)
+        encode_result(InferenceResult("é"), len(text) - 1)

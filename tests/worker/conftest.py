@@ -27,7 +27,7 @@ import structlog
 
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from domain.execution import Execution
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import InferenceRequest, InferenceResult, Piece
 from domain.ports import SubmitLimits
 from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
@@ -146,13 +146,20 @@ class Labourer:
 
     def __init__(self, **errors: BaseException) -> None:
         self._errors = errors
+        self.left: int | None = None  # the room it says it has
         self.running = 0
         self.most_running = 0
         self.started: list[tuple[str, int, float]] = []
         self.cancelled: list[tuple[str, int, float]] = []
         self.at_end: Callable[[], object] = lambda: None
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> int | None:
+        return self.left
+
+    async def check(self) -> None:
+        return None
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self.started.append(self._now(request))
@@ -185,7 +192,7 @@ class Worker:
         most = wanted.get("most", 4)
         self.dispatcher = Dispatcher(
             self.store,
-            Execution(executors, RetryPolicy(1.0, 60.0), 1_000_000, roll=lambda: 0.5),
+            Execution(executors, RetryPolicy(1.0, 60.0), 1_000_000, 5, roll=lambda: 0.5),
             DispatcherOptions(
                 worker="w",
                 max_concurrent_tasks=most,

@@ -113,3 +113,14 @@ async def test_a_task_of_an_executor_that_is_not_configured_is_left_alone(at_wor
         stranger = await worker.submit("elsewhere")
         await worker.until_done(await worker.submit())
         assert (await worker.task(stranger)).attempt == 0
+
+
+async def test_nothing_is_claimed_for_an_executor_that_says_it_has_no_room(at_work, labourer):
+    down = labourer()
+    down.left = 0
+    async with at_work(executors={"down": down, "up": labourer()}, most=2) as worker:
+        waiting = [await worker.submit("down") for _ in range(5)]
+        await worker.until_done(*[await worker.submit("up") for _ in range(5)])
+        assert [(await worker.task(one)).attempt for one in waiting] == [0] * 5
+        down.left = 1
+        await worker.until_done(*waiting)

@@ -8,6 +8,7 @@ from domain.ports import (
     Cancelled,
     Claim,
     Completed,
+    Crashed,
     Failed,
     Fence,
     HandedBack,
@@ -17,7 +18,7 @@ from domain.ports import (
     Retry,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
-from domain.task import AttemptOutcome, NewTask, Task, TaskStatus
+from domain.task import WORKER_LOST, AttemptOutcome, NewTask, Task, TaskStatus, worker_lost
 
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
@@ -72,23 +73,27 @@ def _columns(rows: Any) -> Columns:
 
 
 def _ending(outcome: Outcome) -> tuple[Any, ...]:
-    """Status, failures to add, delay (None keeps the turn), result, usage, error, history.
+    """Status, failures to add, delay (None keeps the turn), result, usage, error, history, crashes.
 
-    The last two are how the attempt goes down in history, if the task becomes pending again.
+    The history, of two, is how the attempt goes down if the task becomes pending again. The crashes
+    are how many there may be, counting this one; None: it is none.
     """
     match outcome:
         case Completed(result=result, usage=usage):
-            return "completed", 0, None, result, json_text(usage), None, None, None
+            return "completed", 0, None, result, json_text(usage), None, None, None, None
         case Failed(error=error):
-            return "failed", 1, None, None, None, json_text(error), None, None
+            return "failed", 1, None, None, None, json_text(error), None, None, None
         case Retry(error=error, seconds=seconds):
             failed = AttemptOutcome.FAILED.value
-            return "pending", 1, microseconds(seconds), None, None, None, failed, error.code
+            return "pending", 1, microseconds(seconds), None, None, None, failed, error.code, None
         case HandedBack():
             handed_back = AttemptOutcome.HANDED_BACK.value
-            return "pending", 0, None, None, None, None, handed_back, None
+            return "pending", 0, None, None, None, None, handed_back, None, None
+        case Crashed(max_crashes=most):
+            lost = json_text(worker_lost(most))
+            return "pending", 0, None, None, None, lost, WORKER_LOST, WORKER_LOST, most
         case Cancelled():
-            return "cancelled", 0, None, None, None, None, None, None
+            return "cancelled", 0, None, None, None, None, None, None, None
         case _:
             assert_never(outcome)
 

@@ -4,11 +4,15 @@
 -- is not read instead. Where a cancel was requested, nothing else counts any more.
 WITH ended AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::bigint[],
-                         $6::bytea[], $7::text[], $8::text[], $9::text[], $10::text[])
-        AS outcome (id, attempt, status, failed, delay, result, usage, error, past, error_code)
+                         $6::bytea[], $7::text[], $8::text[], $9::text[], $10::text[],
+                         $11::int[])
+        AS outcome (id, attempt, status, failed, delay, result, usage, error, past, error_code,
+                    max_crashes)
 ), fenced AS (
     SELECT number, ended.*,
-           CASE WHEN cancel_requested_at IS NULL THEN ended.status ELSE 'cancelled' END AS becomes,
+           CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                WHEN crashes + 1 > ended.max_crashes THEN 'failed'
+                ELSE ended.status END AS becomes,
            CASE WHEN cancel_requested_at IS NULL THEN task_now() + ended.delay END AS due
       FROM task JOIN ended
         ON task.id = ended.id
@@ -19,6 +23,7 @@ WITH ended AS (
     UPDATE task
        SET status = becomes,
            failures = failures + CASE becomes WHEN 'cancelled' THEN 0 ELSE failed END,
+           crashes = crashes + CASE WHEN max_crashes IS NULL THEN 0 ELSE 1 END,
            due_at = coalesce(due, due_at),
            rank = coalesce(due - coalesce(due_at, rank) + rank, rank),
            is_waiting = coalesce(due > task_now(), false),

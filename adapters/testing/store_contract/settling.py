@@ -19,7 +19,7 @@ from adapters.testing.store_case import (
 )
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.inference import Routes
-from domain.ports import Completed, Failed, Fence, HandedBack, Retry, TaskCounts
+from domain.ports import Completed, Crashed, Failed, Fence, HandedBack, Retry, TaskCounts
 from domain.task import (
     MOST_PAST_ATTEMPTS,
     TRANSITIONS,
@@ -153,3 +153,24 @@ class Settling(Contract):
         again, _ = claims = await case.claim(2)
         assert ids(claims) == [first.task.id, later.id]
         assert (again.task.attempt, again.task.failures, again.task.crashes) == (2, 0, 0)
+
+    @on_event_loop
+    async def test_a_crash_that_the_worker_outlived_counts_as_one_that_it_did_not(
+        self, case: Case
+    ) -> None:
+        [first] = await case.start()
+        case.clock.advance(1)
+        assert await case.settle(Crashed(first.fence, max_crashes=1)) is TaskStatus.PENDING
+        assert await case.task(first.task.id) == first.task.worker_vanished(case.clock.now(), 1)
+        [second] = await case.claim()
+        assert await case.settle(Crashed(second.fence, max_crashes=1)) is TaskStatus.FAILED
+        lost = await case.task(first.task.id)
+        assert lost == second.task.worker_vanished(case.clock.now(), 1)
+        assert (lost.error and lost.error.code, lost.failures) == (WORKER_LOST, 0)
+
+    @on_event_loop
+    async def test_a_crash_after_the_cancel_request_is_a_cancellation(self, case: Case) -> None:
+        [claim] = await case.start()
+        await case.cancel(claim.task.id)
+        assert await case.settle(Crashed(claim.fence, max_crashes=0)) is TaskStatus.CANCELLED
+        assert (await case.task(claim.task.id)).crashes == 1

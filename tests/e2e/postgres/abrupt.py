@@ -8,7 +8,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import InferenceRequest, InferenceResult, Piece
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +33,13 @@ class AbruptExecutor:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         if request.attempt == 1:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         else:

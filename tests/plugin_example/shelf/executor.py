@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from msgspec import Struct
 
 from domain.errors import InvalidInput, ResultTooLarge
-from domain.inference import Chunk, InferenceRequest, InferenceResult
+from domain.inference import Chunk, InferenceRequest, InferenceResult, Piece
 
 
 class ShoutOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +37,13 @@ class ShoutExecutor:
     ) -> None:
         return None
 
-    async def run(self, request: InferenceRequest) -> AsyncGenerator[Chunk | InferenceResult, None]:
+    def room(self) -> None:
+        """See `Executor.room`."""
+
+    async def check(self) -> None:
+        """See `Executor.check`."""
+
+    async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """See `Executor.run`. The task option `pause_seconds` is the time that each word takes."""
         if not isinstance(request.input, str):
             raise InvalidInput("only a text can be shouted")
