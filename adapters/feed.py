@@ -1,9 +1,10 @@
 """Hints to those who listen in this process."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import ParamSpec
 
+from domain.ports import WATCHED_SECONDS
 from domain.task import TERMINAL, TaskStatus
 
 P = ParamSpec("P")
@@ -12,10 +13,14 @@ P = ParamSpec("P")
 class LocalFeed:
     """A `TaskFeed` whose store tells it what was committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._watched: dict[str, float] = {}  # until when
         self._of_work: list[Callable[[], None]] = []
         self._of_cancels: list[Callable[[], None]] = []
         self._of_ends: list[Callable[[Collection[str]], None]] = []
+        self._of_events: list[Callable[[Collection[str]], None]] = []
+        self._of_watches: list[Callable[[], None]] = []
 
     def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
         """See `TaskFeed.on_work`."""
@@ -28,6 +33,26 @@ class LocalFeed:
     def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
         """See `TaskFeed.on_end`."""
         return _listen(self._of_ends, listener)
+
+    def on_events(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        """See `TaskFeed.on_events`."""
+        return _listen(self._of_events, listener)
+
+    def on_watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """See `TaskFeed.on_watch`."""
+        return _listen(self._of_watches, listener)
+
+    def watch(self, task_ids: Collection[str]) -> None:
+        """See `TaskFeed.watch`."""
+        now = self._monotonic()
+        self._watched = {known: until for known, until in self._watched.items() if until > now}
+        self._watched.update(dict.fromkeys(task_ids, now + WATCHED_SECONDS))
+        for listener in tuple(self._of_watches):
+            listener()
+
+    def is_watched(self, task_id: str) -> bool:
+        """See `TaskFeed.is_watched`."""
+        return self._watched.get(task_id, 0.0) > self._monotonic() if self._watched else False
 
     def tell_work(self) -> None:
         """A task became pending, or may be claimed by others than before."""
@@ -44,12 +69,24 @@ class LocalFeed:
         for listener in tuple(self._of_ends):
             listener(task_ids)
 
+    def tell_events(self, task_ids: Iterable[str]) -> None:
+        """Something happened to these tasks; those who watch one are told."""
+        watched = [one for one in task_ids if self.is_watched(one)] if self._watched else []
+        if watched:
+            self.tell_watchers(watched)
+
+    def tell_watchers(self, task_ids: Collection[str]) -> None:
+        """Something happened to these tasks, which are watched."""
+        for listener in tuple(self._of_events):
+            listener(task_ids)
+
     def tell_moves(
         self, task_ids: Collection[str], statuses: Collection[TaskStatus | None]
     ) -> None:
         """These tasks left their workers, and are now in these statuses; None: it did not."""
         if TaskStatus.PENDING in statuses:
             self.tell_work()
+            self.tell_events(task_ids)
         moved = zip(task_ids, statuses, strict=True)
         ended = [task_id for task_id, status in moved if status in TERMINAL]
         if ended:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from domain.events import Output, Recorded
 from domain.inference import Usage
 from domain.task import AttemptRecord, TaskError, TaskStatus
 
@@ -12,6 +13,10 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode_usage: Final = msgspec.json.Decoder(Usage).decode
 _decode_error: Final = msgspec.json.Decoder(TaskError).decode
 _decode_attempts: Final = msgspec.json.Decoder(tuple[AttemptRecord, ...]).decode
+
+recorded_from: Final = msgspec.json.Decoder(Recorded).decode
+"""What `recorded_json` was given."""
+output_from: Final = msgspec.json.Decoder(Output).decode
 
 metadata_from: Final = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -22,6 +27,16 @@ Small = Usage | TaskError | Mapping[str, str] | Collection[AttemptRecord] | Coll
 def json_text(value: Small | None) -> str | None:
     """The value as JSON; None stays None."""
     return None if value is None else _encode(value).decode()
+
+
+def recorded_json(event: Recorded) -> bytes:
+    """The event as JSON."""
+    return _encode(event)
+
+
+def kind_of(event: Recorded) -> str:
+    """What kind of event it is, as its JSON says too."""
+    return str(event.__struct_config__.tag)
 
 
 def usage_from(text: str | None) -> Usage | None:

@@ -12,6 +12,7 @@ from domain.errors import (
     ExecutorError,
     ExecutorFailed,
     ExecutorUnreachable,
+    ResultNotStorable,
     ResultTooLarge,
 )
 from domain.inference import Chunk, InferenceRequest, InferenceResult, encode_result
@@ -26,6 +27,7 @@ from domain.ports import (
     Outcome,
     Retry,
 )
+from domain.recording import Recording
 from domain.retry import RetryIn, RetryPolicy
 from domain.task import DEADLINE_EXCEEDED, Task, TaskError
 
@@ -52,17 +54,19 @@ class Execution:
         self._max_crashes = max_crashes
         self._roll = roll
 
-    async def run(self, claim: Claim) -> Outcome:
-        """Run the attempt to its end.
+    async def run(self, claim: Claim, recording: Recording) -> Outcome:
+        """Run the attempt to its end; what it says on its way is recorded.
 
         Cancelling it cancels the executor, and gives no outcome. Whatever an executor raises that
         is no `ExecutorError` goes through; `broke` says what becomes of the attempt then.
         """
         try:
-            result = await self._result_of(claim)
+            result = await self._result_of(claim, recording)
             text = encode_result(result, self._max_result_bytes)
         except ExecutorError as error:
             return self._outcome_of(claim, error)
+        if isinstance(result.output, str):
+            recording.leave_output_to_the_result()
         return Completed(claim.fence, text, result.usage)
 
     def room(self, executor: str) -> int | None:
@@ -84,7 +88,7 @@ class Execution:
         """The outcome of an attempt whose executor raised what none should: its own mistake."""
         return self._judge(claim, ExecutorFailed(f"{type(error).__name__} in the executor"))
 
-    async def _result_of(self, claim: Claim) -> InferenceResult:
+    async def _result_of(self, claim: Claim, recording: Recording) -> InferenceResult:
         task = claim.task
         executor = self._executors[task.executor]
         request = InferenceRequest(
@@ -99,11 +103,12 @@ class Execution:
         async with aclosing(executor.run(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, InferenceResult):
-                    return piece
+                    return _agreeing(piece, size)
                 if isinstance(piece, Chunk):
-                    size += len(piece.delta)
+                    size += _characters(piece.delta)
                 if size > self._max_result_bytes:
                     raise ResultTooLarge(self._max_result_bytes)
+                recording.add(piece)
         raise ExecutorFailed("the executor ended without a result")
 
     def _outcome_of(self, claim: Claim, error: ExecutorError) -> Outcome:
@@ -126,6 +131,23 @@ class Execution:
         if isinstance(decision, RetryIn):
             return Retry(claim.fence, shown, decision.seconds)
         return Failed(claim.fence, shown)
+
+
+def _characters(text: str) -> int:
+    """How many there are. Raises `ResultNotStorable` for a lone surrogate among them."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ResultNotStorable(str(error)[:100]) from error
+    return len(text)
+
+
+def _agreeing(result: InferenceResult, characters: int) -> InferenceResult:
+    """The result, which is not another text than the one that came in pieces."""
+    if characters and isinstance(result.output, str) and len(result.output) != characters:
+        raise ExecutorFailed("the executor's pieces are not its output", retryable=False)
+    return result
 
 
 def _seconds_to_deadline(task: Task) -> float:

@@ -38,7 +38,7 @@ class Usage(Struct, frozen=True):
 
 
 class Chunk(Struct, frozen=True):
-    """A piece of output, in order; all pieces joined are the output of a text model."""
+    """A piece of output, in order. Where any came, and the output is a text, they joined are it."""
 
     delta: str
 

@@ -16,10 +16,11 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from domain.events import LogPage, Recorded
 from domain.inference import InferenceRequest, Piece, Routes, Usage
 from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import NewTask, Task, TaskError, TaskStatus
+from domain.task import TERMINAL, NewTask, Task, TaskError, TaskStatus
 
 
 class Clock(Protocol):
@@ -35,6 +36,22 @@ class Clock(Protocol):
 
 
 # --- for clients -----------------------------------------------------------------------------
+
+
+class Standing(Struct, frozen=True):
+    """What tells whether anything happened to a task since the last look: then one is larger.
+
+    `attempt` and `recorded` are those of `Task`.
+    """
+
+    status: TaskStatus
+    attempt: int
+    recorded: int
+
+    @property
+    def done(self) -> bool:
+        """Whether the task is in a terminal state."""
+        return self.status in TERMINAL
 
 
 class SubmitLimits(Struct, frozen=True):
@@ -177,8 +194,16 @@ class TaskStore(Protocol):
         """Remove the task, whatever its state; its worker's lease is lost. False as in `get`."""
         ...
 
-    async def ended(self, task_ids: Collection[str]) -> set[str]:
-        """Those of these tasks that are in a terminal state, or not there (any more). One read."""
+    async def log(self, task_id: str, owner: str | None, after: int, limit: int) -> LogPage | None:
+        """The task, and at most `limit` (from 1) of the events it recorded behind number `after`.
+
+        All of it as of one moment. The cost does not grow with what stands before. None as in
+        `get`.
+        """
+        ...
+
+    async def standings(self, task_ids: Collection[str]) -> Mapping[str, Standing]:
+        """How these tasks stand, but for those that are not there (any more). One read."""
         ...
 
     async def queue(self, owner: str | None) -> QueueView:
@@ -305,6 +330,14 @@ def settled(task: Task, outcome: Outcome, now: int) -> Task:
             return task.cancelled(now)
 
 
+class Entry(Struct, frozen=True):
+    """What an attempt has to say. `before`: how many events its task had recorded until then."""
+
+    fence: Fence
+    before: int
+    events: Sequence[Recorded]
+
+
 class Interruption(StrEnum):
     """Why an attempt is to be stopped."""
 
@@ -351,6 +384,17 @@ class TaskQueue(Protocol):
         Fenced: None means that the attempt is no longer the running one, and nothing changed. Where
         a cancel was requested, the task is now `cancelled`, whatever the outcome. Each outcome is
         one step; those that wait at the same time may share it.
+        """
+        ...
+
+    async def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """Record what attempts say on their way, and tell for each whether it is recorded.
+
+        Fenced: False means that the attempt is no longer the running one, and nothing changed. An
+        entry that is recorded already (the task recorded more than `before`) changes nothing
+        either. The events get the numbers that follow (`number_of_recorded`), and the task's
+        progress becomes the latest among them. Each entry is one step; there is one at most of each
+        attempt.
         """
         ...
 
@@ -406,6 +450,26 @@ class TaskFeed(Protocol):
         """Call `listener` with the ids of tasks that ended, or were deleted."""
         ...
 
+    def on_events(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        """Call `listener` with the ids of watched tasks to which something happened."""
+        ...
+
+    def on_watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever more tasks are watched."""
+        ...
+
+    def watch(self, task_ids: Collection[str]) -> None:
+        """Somebody follows these tasks, here: so it is known for `WATCHED_SECONDS`, everywhere."""
+        ...
+
+    def is_watched(self, task_id: str) -> bool:
+        """Whether somebody follows this task, here or elsewhere. It costs nothing."""
+        ...
+
+
+WATCHED_SECONDS: Final = 15.0
+"""Who goes on watching says so anew before this is over."""
+
 
 class Store(TaskStore, TaskQueue, TaskFeed, Protocol):
     """One adapter usually carries all three."""
@@ -456,8 +520,6 @@ class Executor(Protocol):
 
     def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """Yield what comes of the attempt as it comes, then exactly one result, last.
-
-        All `Chunk`s joined are the output of a text model; none is fine.
 
         Raises an `ExecutorError`, which says whether another attempt may succeed. It is cancelled
         like any coroutine, or closed early with `aclose()`: it then lets go of its backend before

@@ -1,9 +1,10 @@
 """The use cases of clients: submit a task, look at it, find it among others, end it, try again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, field
 
+from domain.events import Done, Event, Output, events_of, lost_until, number_of_start
 from domain.inference import Routes
 from domain.instants import seconds_between
 from domain.ports import Payload, QueueView, SubmitAnswer, SubmitLimits, TaskCounts, TaskStore
@@ -50,6 +51,19 @@ class NotRetryable(Struct, frozen=True):
     """Nothing was stored: only a failed or cancelled task is tried again."""
 
     status: TaskStatus
+
+
+class Log(Struct, frozen=True):
+    """A part of a task's log. `is_over`: nothing will ever follow."""
+
+    events: Sequence[Event]
+    is_over: bool
+
+
+class LogLost(Struct, frozen=True):
+    """The log is not there from that place on: events up to number `until` are forgotten."""
+
+    until: int
 
 
 class SubmitDefaults(Struct, frozen=True):
@@ -115,6 +129,33 @@ class TaskService:
     async def get(self, caller: Caller, task_id: str) -> Task | None:
         """The task, or None: unknown, malformed and somebody else's ids look all the same."""
         return await self._store.get(task_id, caller.sees)
+
+    async def log(
+        self, caller: Caller, task_id: str, after: int, limit: int
+    ) -> Log | LogLost | None:
+        """What happened to the task behind event number `after`, as far as it is known by now.
+
+        About `limit` (from 1) events, but never none where there are more. None as in `get`.
+        """
+        page = await self._store.log(task_id, caller.sees, after, limit)
+        if page is None:
+            return None
+        lost = lost_until(page.task)
+        if after < lost:
+            return LogLost(lost)
+        events = events_of(page, after)
+        return Log(events, page.task.done and (not events or isinstance(events[-1].what, Done)))
+
+    async def partial_output(self, task: Task) -> str | None:
+        """The output of a running attempt so far, as far as it is recorded; None: nothing is."""
+        before = task.past_attempts[-1].recorded if task.past_attempts else 0
+        if task.status is not TaskStatus.RUNNING or task.recorded == before:
+            return None
+        recorded = task.recorded - before
+        page = await self._store.log(task.id, None, number_of_start(task), recorded)
+        told = [] if page is None else [event.what for event in page.recorded]
+        outputs = [what.delta for what in told if isinstance(what, Output)]
+        return "".join(outputs) or None
 
     async def find(self, query: TaskQuery) -> Page:
         """A page of tasks; `query.owner` is what `Caller.sees`."""

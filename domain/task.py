@@ -99,7 +99,10 @@ class AttemptOutcome(StrEnum):
 
 
 class AttemptRecord(Struct, frozen=True, gc=False):
-    """One attempt, as history keeps it. `ended_at` and `outcome` are None while it runs."""
+    """One attempt, as history keeps it. `ended_at` and `outcome` are None while it runs.
+
+    `recorded` is what `Task.recorded` was when it ended.
+    """
 
     number: int
     executor: str
@@ -107,6 +110,7 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     ended_at: int | None
     outcome: AttemptOutcome | None
     error_code: str | None
+    recorded: int = 0
 
 
 MOST_PAST_ATTEMPTS: Final = 50
@@ -127,8 +131,9 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     claims: `due_at`, less what its priority is worth. `not_before` is what the client asked for.
     `deadline` is the instant by which it must have ended. `started_at` is that of the latest
     attempt, None while pending. `past_attempts` are those after which it became pending again.
-    `result` is JSON text. Input and options are kept apart from the record (see `Claim`), for they
-    never change.
+    `recorded` is how many events its attempts have recorded (see `domain.events`), `progress` how
+    far the latest one said that it is, 0 … 1. `result` is JSON text. Input and options are kept
+    apart from the record (see `Claim`), for they never change.
     """
 
     id: str
@@ -156,11 +161,17 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     error: TaskError | None = None
     past_attempts: tuple[AttemptRecord, ...] = ()
+    recorded: int = 0
+    progress: float | None = None
 
     @property
     def done(self) -> bool:
         """Whether the task is in a terminal state."""
         return self.status in TERMINAL
+
+    def is_running(self, attempt: int) -> bool:
+        """Whether this attempt is the running one."""
+        return self.status is TaskStatus.RUNNING and self.attempt == attempt
 
     def overdue(self, now: int) -> bool:
         """Whether its deadline passed."""
@@ -207,6 +218,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
             due_at=due,
             rank=due - (self.due_at - self.rank),
             started_at=None,
+            progress=None,
             failures=self.failures + 1,
             past_attempts=self._past(now, AttemptOutcome.FAILED, error.code),
         )
@@ -217,7 +229,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         if self.cancel_requested_at is not None:
             return self.cancelled(now)
         past = self._past(now, AttemptOutcome.HANDED_BACK, None)
-        return replace(self, status=status, started_at=None, past_attempts=past)
+        return replace(self, status=status, started_at=None, progress=None, past_attempts=past)
 
     def worker_vanished(self, now: int, max_crashes: int) -> "Task":
         """The lease ran out. It is pending again with its turn kept, or it crashed too often."""
@@ -230,7 +242,14 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
             return replace(self, status=status, completed_at=now, error=error, crashes=crashes)
         past = self._past(now, AttemptOutcome.WORKER_LOST, WORKER_LOST)
         status = self._after(Move.LOSE_WORKER)
-        return replace(self, status=status, started_at=None, crashes=crashes, past_attempts=past)
+        return replace(
+            self,
+            status=status,
+            started_at=None,
+            progress=None,
+            crashes=crashes,
+            past_attempts=past,
+        )
 
     def cancelled(self, now: int) -> "Task":
         """It ends without a result: it waited still, or its executor let go of it."""
@@ -254,6 +273,11 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         status = self._after(Move.EXPIRE)
         return replace(self, status=status, completed_at=now, error=DEADLINE_EXCEEDED)
 
+    def told(self, events: int, progress: float | None) -> "Task":
+        """The running attempt recorded so many events, and perhaps said how far it is."""
+        progress = self.progress if progress is None else progress
+        return replace(self, recorded=self.recorded + events, progress=progress)
+
     def routed(self, executor: str) -> "Task":
         """Another executor will run the task; allowed while it is pending, keeps its turn."""
         return replace(self, executor=executor)
@@ -269,7 +293,9 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
     ) -> tuple[AttemptRecord, ...]:
         """The past attempts once the running one has ended like this."""
         started = self.created_at if self.started_at is None else self.started_at
-        ended = AttemptRecord(self.attempt, self.executor, started, now, outcome, error_code)
+        ended = AttemptRecord(
+            self.attempt, self.executor, started, now, outcome, error_code, self.recorded
+        )
         return (*self.past_attempts, ended)[-MOST_PAST_ATTEMPTS:]
 
     def _latest_attempt(self, started_at: int) -> AttemptRecord:
@@ -278,7 +304,13 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         if code == WORKER_LOST:
             outcome = AttemptOutcome.WORKER_LOST
         return AttemptRecord(
-            self.attempt, self.executor, started_at, self.completed_at, outcome, code
+            self.attempt,
+            self.executor,
+            started_at,
+            self.completed_at,
+            outcome,
+            code,
+            self.recorded,
         )
 
 

@@ -34,8 +34,8 @@ async def view_of(tasks: TaskService, task: Task) -> TaskView:
     return TaskView(
         result=_text(task.result),
         queue_position=await tasks.queue_position(task),
-        progress=None,
-        partial_output=None,
+        progress=task.progress,
+        partial_output=await tasks.partial_output(task),
         **_shared(tasks, task),
     )
 

@@ -59,7 +59,9 @@ class Waiting:
     async def poll(self) -> float:
         """Ask which of the watched tasks have ended; answers after how long to ask again."""
         if self._watches:
-            self.wake(await self._store.ended(list(self._watches)))
+            asked = list(self._watches)
+            standings = await self._store.standings(asked)
+            self.wake([one for one in asked if one not in standings or standings[one].done])
         return self._poll_seconds
 
     def release(self) -> None:

@@ -1,11 +1,12 @@
 """Claims tasks, runs them, keeps their leases, and writes how they ended.
 
-Six loops share the attempts of this process:
+Seven loops share the attempts of this process:
 
     claim      offers the free slots to the store, and starts what it gives
     watch      stops attempts that take too long, or whose lease is no longer sure
     renew      extends all leases in one call, every third of a lease
     interrupt  stops what clients cancelled or deleted: told by a hint, or found by asking
+    record     stores what attempts say on their way: at once while somebody watches, else seldom
     settle     writes the outcomes that came together in one call
     announce   tells now and then that this worker is there
 
@@ -24,7 +25,7 @@ store answers.
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ from domain.ports import (
     Clock,
     Completed,
     Crashed,
+    Entry,
     Failed,
     Fence,
     HandedBack,
@@ -48,6 +50,7 @@ from domain.ports import (
     Retry,
     Store,
 )
+from domain.recording import Recording
 from domain.task import TaskError, TaskStatus
 from entrypoints.readiness import Readiness
 from entrypoints.worker.loop import LONGEST_WAIT_SECONDS, repeat, wait_for_wake
@@ -58,6 +61,9 @@ _LEASE_MARGIN = 0.1  # of the lease: room to stop an attempt before somebody els
 _CANCEL_GRACE_SECONDS = 5.0
 _ANNOUNCE_EVERY_SECONDS = 5.0
 _ANNOUNCED_FOR_SECONDS = 15.0
+_RECORD_EVERY_SECONDS = 0.05
+_RECORD_UNWATCHED_EVERY_SECONDS = 1.0
+_SECONDS_PER_RECORDED = 1 / 20_000  # so long attempts record less often: 12,000 events in an hour
 _LET_GO_SECONDS = 0.5
 _LAST_WRITES_SECONDS = 0.7
 _LAST_WRITES_POLL_SECONDS = 0.01
@@ -88,6 +94,8 @@ class Attempt(Struct, kw_only=True, eq=False):
     times_out: float
     trusted_until: float
     task: asyncio.Task[Outcome]
+    recording: Recording
+    recorded_at: float
     grace_ends: float | None = None
     is_decided: bool = False
 
@@ -123,6 +131,8 @@ class Dispatcher:
         self._may_claim = asyncio.Event()
         self._may_settle = asyncio.Event()
         self._may_interrupt = asyncio.Event()
+        self._may_record = asyncio.Event()
+        self._recording = asyncio.Lock()
         self._cancels_heard = 0
         self._is_claiming = False
         self._is_draining = False
@@ -133,6 +143,7 @@ class Dispatcher:
         end_hints = [
             self._store.on_work(self._look_everywhere),
             self._store.on_cancel(self._hear_of_cancels),
+            self._store.on_watch(self._may_record.set),
         ]
         try:
             async with asyncio.TaskGroup() as loops:
@@ -140,6 +151,7 @@ class Dispatcher:
                 loops.create_task(repeat("watch", self._watch, self._readiness))
                 loops.create_task(repeat("renew", self._renew, self._readiness))
                 loops.create_task(repeat("interrupt", self._interrupt, self._readiness))
+                loops.create_task(repeat("record", self._record, self._readiness))
                 loops.create_task(repeat("settle", self._settle, self._readiness))
                 loops.create_task(repeat("announce", self._announce, self._readiness))
         finally:
@@ -210,13 +222,16 @@ class Dispatcher:
         task, now = claim.task, self._clock.monotonic()
         context = copy_context()
         context.run(structlog.contextvars.bind_contextvars, task_id=task.id, attempt=task.attempt)
+        recording = Recording(task, partial(self._hear_of_piece, task.id))
         attempt = Attempt(
             claim=claim,
             fence=claim.fence,
             started=now,
             times_out=now + self._execution.seconds_for(claim),
             trusted_until=claim_started + self._trusted_seconds,
-            task=asyncio.create_task(self._execution.run(claim), context=context),
+            task=asyncio.create_task(self._execution.run(claim, recording), context=context),
+            recording=recording,
+            recorded_at=now,
         )
         self._slots.take(task.executor)
         self._held[attempt.fence] = attempt
@@ -340,6 +355,43 @@ class Dispatcher:
         else:
             self._lose(attempt)
 
+    # --- record ------------------------------------------------------------------------------
+
+    def _hear_of_piece(self, task_id: str) -> None:
+        if self._store.is_watched(task_id):
+            self._may_record.set()
+
+    async def _record(self) -> float:
+        now = self._clock.monotonic()
+        await self._append([one for one in self._held.values() if self._has_to_say(one, now)])
+        await wait_for_wake(self._may_record, _RECORD_EVERY_SECONDS)
+        return 0.0
+
+    def _has_to_say(self, attempt: Attempt, now: float) -> bool:
+        recording = attempt.recording
+        if recording.is_empty:
+            return False
+        pace = _RECORD_UNWATCHED_EVERY_SECONDS
+        if self._store.is_watched(attempt.fence.task_id):
+            pace = _RECORD_EVERY_SECONDS if recording.stored else 0.0
+        return now >= attempt.recorded_at + max(pace, recording.stored * _SECONDS_PER_RECORDED)
+
+    async def _append(self, attempts: Sequence[Attempt]) -> None:
+        """Store what these have to say, in one call at a time: meanwhile it stays what is due."""
+        if not attempts:
+            return
+        async with self._recording:
+            entries = [
+                Entry(attempt.fence, attempt.recording.before, attempt.recording.due())
+                for attempt in attempts
+            ]
+            appended = await self._store.append(entries)
+            for attempt, is_recorded in zip(attempts, appended, strict=True):
+                attempt.recording.mark_stored()
+                attempt.recorded_at = self._clock.monotonic()
+                if not is_recorded:
+                    self._lose(attempt)
+
     # --- settle ------------------------------------------------------------------------------
 
     async def _settle(self) -> float:
@@ -350,6 +402,7 @@ class Dispatcher:
         batch, self._unsent = self._unsent, {}
         self._may_claim.set()
         try:
+            await self._record_the_rest(batch)
             await self._write(batch)
         except StoreUnavailable:
             left = {attempt: batch[attempt] for attempt in batch if attempt.fence in self._held}
@@ -360,6 +413,11 @@ class Dispatcher:
             self._is_behind = False
             self._may_claim.set()
         return 0.0
+
+    async def _record_the_rest(self, attempts: Collection[Attempt]) -> None:
+        """Store what is left to say, before the attempts end: at most twice something is due."""
+        for _ in range(2):
+            await self._append([one for one in attempts if not one.recording.is_empty])
 
     async def _write(self, batch: Mapping[Attempt, Outcome]) -> None:
         try:

@@ -1,6 +1,7 @@
 """What only PostgreSQL promises: several processes on one database."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -69,7 +70,7 @@ async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn
         told.set()
 
     asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
-    async with statements(dsn) as server, Hints(connect) as hints:
+    async with statements(dsn) as server, Hints(connect, time.monotonic) as hints:
         hints.on_work(end_connection)
         hints.on_cancel(end_connection)
         async with asyncio.timeout(DEADLINE):

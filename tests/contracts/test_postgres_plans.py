@@ -19,8 +19,9 @@ from adapters.stores.postgres.connections import Connections
 from adapters.stores.postgres.rows import in_order
 from adapters.stores.postgres.store import SQL
 from adapters.testing.store_case import RESULT, new_task
+from domain.events import Output
 from domain.inference import Routes
-from domain.ports import Completed, SubmitLimits
+from domain.ports import Completed, Entry, SubmitLimits
 from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, Idempotency
@@ -44,16 +45,19 @@ INDEXES = {
         "task_pkey",
         "task_payload_pkey",
         "task_result_pkey",
+        "task_event_pkey",
     },
     "reroute_tasks": {"task_in_turn", "task_waiting", "task_pkey"},
     "get_payload": {"task_id_key", "task_payload_pkey"},
     "find_tasks": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
     "find_submitted": {"task_idempotency", "task_result_pkey"},
     "free_keys": {"task_idempotency"},
-    "find_ended": {"task_id_key"},
+    "find_standings": {"task_id_key"},
+    "read_log": {"task_id_key", "task_event_pkey", "task_result_pkey"},
+    "append_events": {"task_id_key", "task_pkey"},
     "find_interruptions": {"task_id_key"},
     "request_cancel": {"task_id_key", "task_pkey"},
-    "delete_task": {"task_id_key", "task_payload_pkey", "task_result_pkey"},
+    "delete_task": {"task_id_key", "task_payload_pkey", "task_result_pkey", "task_event_pkey"},
     "expire_tasks": {"task_deadline", "task_pkey"},
     "queue_position": {"task_id_key", "task_in_turn", "task_waiting"},
     "backlog": {"task_in_turn", "task_waiting"},
@@ -147,13 +151,15 @@ async def statements_of_a_life(
         claims = await store.claim("worker", {"one": 8, "other": 8}, LEASE)
         fences = [claim.fence for claim in claims]
         await store.renew(fences, LEASE)
+        await store.append([Entry(fence, 0, [Output("a", 0, 1, 1)]) for fence in fences])
         await store.settle([Completed(fence, RESULT, None) for fence in fences])
         await store.reclaim(5, 100)
         await store.purge(OLD_AND_MANY, 100)
         await store.reroute(["one"], Routes({"small": "one"}, "one"))
         await store.payload(task.id, ANONYMOUS)
         await store.find(TaskQuery(owner=ANONYMOUS, with_result=True, with_input=True))
-        await store.ended([task.id])
+        await store.standings([task.id])
+        await store.log(task.id, ANONYMOUS, 0, 100)
         await store.interruptions(fences)
         await store.queue_position(new_task().accepted(0))
         await store.backlog_seconds()

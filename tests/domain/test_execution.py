@@ -18,6 +18,7 @@ from domain.execution import Execution
 from domain.inference import Chunk, InferenceRequest, InferenceResult, Usage
 from domain.instants import after
 from domain.ports import Claim, Completed, Crashed, Failed, HandedBack, Outcome, Retry
+from domain.recording import Recording
 from domain.retry import RetryPolicy
 from domain.task import TaskError
 
@@ -40,11 +41,15 @@ def execution_with(executor: ScriptedExecutor) -> Execution:
     )
 
 
+def unheard(claim: Claim) -> Recording:
+    return Recording(claim.task, lambda: None)
+
+
 def outcome_of(claim: Claim, *script: Step) -> Outcome:
     executor = ScriptedExecutor(script)
 
     async def scene() -> Outcome:
-        outcome = await execution_with(executor).run(claim)
+        outcome = await execution_with(executor).run(claim, unheard(claim))
         assert executor.running == 0, "the executor was not let go of"
         return outcome
 
@@ -66,7 +71,7 @@ def test_usage_that_the_executor_does_not_know_is_not_invented() -> None:
 
 def test_the_executor_sees_the_task_as_it_was_submitted() -> None:
     claim, executor = claim_of(), ScriptedExecutor([InferenceResult("")])
-    asyncio.run(execution_with(executor).run(claim))
+    asyncio.run(execution_with(executor).run(claim, unheard(claim)))
     assert executor.requests == [
         InferenceRequest(
             task_id=claim.task.id,
@@ -207,7 +212,7 @@ def test_cancelling_the_run_lets_go_of_the_executor_and_gives_no_outcome() -> No
     executor = ScriptedExecutor([Chunk("a"), asyncio.Event()])
 
     async def scene() -> None:
-        run = asyncio.create_task(execution_with(executor).run(claim_of()))
+        run = asyncio.create_task(execution_with(executor).run(claim_of(), unheard(claim_of())))
         await executor.started.wait()
         run.cancel()
         await asyncio.wait([run])
@@ -225,12 +230,12 @@ def test_a_process_that_died_is_a_crash_and_no_failure() -> None:
 def test_a_task_that_did_not_reach_a_backend_known_to_be_down_waits_with_the_others() -> None:
     claim, executor = claim_of(), ScriptedExecutor([ExecutorUnreachable("no connection")])
     execution = execution_with(executor)
-    assert isinstance(asyncio.run(execution.run(claim)), Retry)
+    assert isinstance(asyncio.run(execution.run(claim, unheard(claim))), Retry)
     executor.left = 0
-    assert asyncio.run(execution.run(claim)) == HandedBack(claim.fence)
+    assert asyncio.run(execution.run(claim, unheard(claim))) == HandedBack(claim.fence)
 
 
 def test_a_task_that_a_backend_turned_away_has_failed_also_where_that_is_known_to_be_down() -> None:
     claim, executor = claim_of(), ScriptedExecutor([ExecutorUnavailable("503")])
     executor.left = 0
-    assert isinstance(asyncio.run(execution_with(executor).run(claim)), Retry)
+    assert isinstance(asyncio.run(execution_with(executor).run(claim, unheard(claim))), Retry)

@@ -199,14 +199,14 @@ def test_all_tasks_that_are_waited_for_are_asked_about_together(make_edge, event
     edge.store.is_mute = True
     accepted = [edge.submit(GOOD) for _ in range(50)]
     waits = [edge.do(wait_many(edge, reply.json["task_id"], 1)) for reply in accepted]
-    before = edge.store.asked["ended"]
-    eventually(lambda: edge.store.asked["ended"] >= before + 2)
+    before = edge.store.asked["standings"]
+    eventually(lambda: edge.store.asked["standings"] >= before + 2)
     reads = edge.store.asked["get"]
     for reply in accepted:
         edge.ask("POST", reply.headers["Location"] + "/cancel")
     assert all(edge.do(answers_of(wait))[0].status == "cancelled" for wait in waits)
     assert reads <= len(accepted)
-    assert edge.store.asked["ended"] < len(accepted)
+    assert edge.store.asked["standings"] < len(accepted)
 
 
 class StoreOfOldReads:

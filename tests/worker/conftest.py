@@ -121,6 +121,18 @@ class UnsteadyStore:
     def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
         return self.memory.on_end(listener)
 
+    def on_events(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
+        return self.memory.on_events(listener)
+
+    def on_watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        return self.memory.on_watch(lambda: listener() if self.hints else None)
+
+    def watch(self, task_ids: Collection[str]) -> None:
+        self.memory.watch(task_ids)
+
+    def is_watched(self, task_id: str) -> bool:
+        return self.memory.is_watched(task_id)
+
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         async def call(*arguments: Any) -> Any:
             self.calls[name].append(arguments)

@@ -1,5 +1,6 @@
 """The ports, over the memory of one process. A step is atomic because nothing in it awaits."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
@@ -16,6 +17,7 @@ from adapters.stores.memory.owners import Owned, place
 from adapters.stores.memory.queues import SortedQueue
 from adapters.stores.memory.rows import Row
 from adapters.stores.memory.turns import Turns
+from domain.events import Event, LogPage, Output, number_of_recorded, progress_in
 from domain.inference import Routes
 from domain.instants import after, seconds_between
 from domain.ports import (
@@ -24,6 +26,7 @@ from domain.ports import (
     Accepted,
     Claim,
     Clock,
+    Entry,
     Fence,
     Interruption,
     Mismatch,
@@ -34,6 +37,7 @@ from domain.ports import (
     QueueView,
     Reclaimed,
     Replayed,
+    Standing,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
@@ -62,7 +66,7 @@ class MemoryTaskStore(LocalFeed):
     is_shared: ClassVar[bool] = False
 
     def __init__(self, _options: MemoryOptions, clock: Clock) -> None:
-        super().__init__()
+        super().__init__(clock.monotonic)
         self._clock = clock
         self._rows: dict[str, Row] = {}
         self._accepted = 0
@@ -72,6 +76,7 @@ class MemoryTaskStore(LocalFeed):
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
         self._deadlines = SortedQueue(lambda row: row.task.deadline or 0, lambda row: row.task.done)
         self._leases: dict[str, _Lease] = {}
+        self._recorded: dict[str, list[Event]] = {}
         self._presence = Presence(clock.monotonic)
         self._by_completion = SortedQueue(lambda row: row.task.completed_at or 0, _is_removed)
         self._by_creation = SortedQueue(lambda row: row.created_at, _is_removed)
@@ -148,10 +153,20 @@ class MemoryTaskStore(LocalFeed):
         self.tell_end([task_id])
         return True
 
-    async def ended(self, task_ids: Collection[str]) -> set[str]:
-        """See `TaskStore.ended`."""
+    async def log(self, task_id: str, owner: str | None, after: int, limit: int) -> LogPage | None:
+        """See `TaskStore.log`."""
+        row = self._visible(task_id, owner)
+        if row is None:
+            return None
+        events = self._recorded.get(task_id, [])
+        start = bisect_right(events, after, key=lambda event: event.number)
+        asked, is_whole = events[start : start + limit], start + limit >= len(events)
+        return LogPage(row.task, asked, is_whole, _last_output(events))
+
+    async def standings(self, task_ids: Collection[str]) -> Mapping[str, Standing]:
+        """See `TaskStore.standings`."""
         rows = {task_id: self._rows.get(task_id) for task_id in task_ids}
-        return {task_id for task_id, row in rows.items() if row is None or row.task.done}
+        return {task_id: _standing(row.task) for task_id, row in rows.items() if row is not None}
 
     async def queue(self, owner: str | None) -> QueueView:
         """See `TaskStore.queue`."""
@@ -190,11 +205,13 @@ class MemoryTaskStore(LocalFeed):
         """See `TaskQueue.claim`."""
         now = self._clock.now()
         lease = _Lease(worker, self._clock.monotonic() + lease_seconds)
-        return [
+        claims = [
             self._claim(row, now, lease)
             for executor, free in room.items()
             for row in self._turns[executor].take(free, now)
         ]
+        self.tell_events(claim.task.id for claim in claims)
+        return claims
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
         """See `TaskQueue.renew`."""
@@ -211,6 +228,12 @@ class MemoryTaskStore(LocalFeed):
         written = [self._settle(outcome, now) for outcome in outcomes]
         self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
         return written
+
+    async def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """See `TaskQueue.append`."""
+        appended = [self._append(entry) for entry in entries]
+        self.tell_events(entry.fence.task_id for entry in entries)
+        return appended
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
         """See `TaskQueue.interruptions`."""
@@ -279,9 +302,7 @@ class MemoryTaskStore(LocalFeed):
     def _running(self, fence: Fence) -> Row | None:
         """The row that this attempt may still write to."""
         row = self._rows.get(fence.task_id)
-        if row is None or row.task.status is not TaskStatus.RUNNING:
-            return None
-        return row if row.task.attempt == fence.attempt else None
+        return row if row is not None and row.task.is_running(fence.attempt) else None
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -354,6 +375,18 @@ class MemoryTaskStore(LocalFeed):
         self._leave_worker(row, row.task.worker_vanished(now, max_crashes), now)
         return Reclaimed(fence, row.task.status)
 
+    def _append(self, entry: Entry) -> bool:
+        row = self._running(entry.fence)
+        if row is None:
+            return False
+        if row.task.recorded == entry.before:
+            first = number_of_recorded(entry.fence.attempt, entry.before)
+            self._recorded.setdefault(row.task.id, []).extend(
+                Event(number, what) for number, what in enumerate(entry.events, first)
+            )
+            row.task = row.task.told(len(entry.events), progress_in(entry.events))
+        return True
+
     def _leave_worker(self, row: Row, task: Task, now: int) -> None:
         del self._leases[task.id]
         if task.done:
@@ -403,6 +436,7 @@ class MemoryTaskStore(LocalFeed):
         del self._rows[task.id]
         self._count[task.status] -= 1
         self._leases.pop(task.id, None)
+        self._recorded.pop(task.id, None)
         self._owned[task.owner].live.pop(task.id, None)
         self._free_key(row)
         row.remove()
@@ -414,6 +448,15 @@ class MemoryTaskStore(LocalFeed):
         key = row.task.owner, row.idempotency.key
         if self._of_key.get(key) is row:  # else an old one, used anew since
             del self._of_key[key]
+
+
+def _standing(task: Task) -> Standing:
+    return Standing(task.status, task.attempt, task.recorded)
+
+
+def _last_output(events: Sequence[Event]) -> Output | None:
+    outputs = (event.what for event in reversed(events) if isinstance(event.what, Output))
+    return next(outputs, None)
 
 
 def _is_removed(row: Row) -> bool:

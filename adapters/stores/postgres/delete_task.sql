@@ -5,6 +5,8 @@ WITH removed AS (
     DELETE FROM task_payload WHERE number = (SELECT number FROM removed)
 ), result AS (
     DELETE FROM task_result WHERE number = (SELECT number FROM removed)
+), event AS (
+    DELETE FROM task_event WHERE number = (SELECT number FROM removed)
 ), counted AS (
     UPDATE task_count
        SET pending = pending - (SELECT count(*) FROM removed WHERE status = 'pending'),

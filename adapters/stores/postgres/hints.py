@@ -1,10 +1,11 @@
 """Hints between processes: LISTEN and NOTIFY, on a connection that nothing else uses.
 
 Hints are sent at most every few milliseconds, however many there are: each NOTIFY takes a lock on
-the whole database when its transaction commits. What is sent is a letter (`w`: work, `c`: cancel)
-or the ids of tasks that ended, as many as a notification holds. The connection is asked for a sign
-of life now and then, for it can die without a word, and is made anew when it does not give one.
-Whatever is missed meanwhile is found by polling.
+the whole database when its transaction commits. What is sent is a letter (`w`: work, `c`: cancel),
+or as many ids as a notification holds: of tasks that ended, behind a `+` of those that somebody
+watches, behind a `*` of watched ones to which something happened. The connection is asked for a
+sign of life now and then, for it can die without a word, and is made anew when it does not give
+one. Whatever is missed meanwhile is found by polling.
 """
 
 import asyncio
@@ -22,6 +23,9 @@ from adapters.stores.postgres.connections import LOST
 _CHANNEL: Final = "task_hint"
 _WORK: Final = "w"
 _CANCEL: Final = "c"
+_ENDED: Final = ""
+_WATCHED: Final = "+"
+_HAPPENED: Final = "*"
 _NOTIFY: Final = f"SELECT pg_notify('{_CHANNEL}', unnest($1::text[]))"
 _MOST_UNSENT: Final = 10_000
 _IDS_PER_NOTIFICATION: Final = 200  # of 36 characters each; it holds less than 8,000 bytes
@@ -33,12 +37,14 @@ _RECONNECT_SECONDS: Final = 1.0
 class Hints(LocalFeed):
     """The listeners of this process, and its line to those of the others."""
 
-    def __init__(self, connect: Callable[[], Any]) -> None:
+    def __init__(self, connect: Callable[[], Any], monotonic: Callable[[], float]) -> None:
         """`connect` opens a connection, which is this object's own."""
-        super().__init__()
+        super().__init__(monotonic)
         self._connect = connect
         self._letters: set[str] = set()
-        self._ended: deque[str] = deque(maxlen=_MOST_UNSENT)
+        self._ids = {
+            what: deque[str](maxlen=_MOST_UNSENT) for what in (_ENDED, _WATCHED, _HAPPENED)
+        }
         self._may_send = asyncio.Event()
         self._server_pid = 0
 
@@ -72,7 +78,20 @@ class Hints(LocalFeed):
     def tell_end(self, task_ids: Collection[str]) -> None:
         """These tasks ended, or were deleted."""
         super().tell_end(task_ids)
-        self._ended.extend(task_ids)
+        self._send(_ENDED, task_ids)
+
+    def watch(self, task_ids: Collection[str]) -> None:
+        """See `TaskFeed.watch`."""
+        super().watch(task_ids)
+        self._send(_WATCHED, task_ids)
+
+    def tell_watchers(self, task_ids: Collection[str]) -> None:
+        """Something happened to these tasks, which are watched."""
+        super().tell_watchers(task_ids)
+        self._send(_HAPPENED, task_ids)
+
+    def _send(self, what: str, task_ids: Collection[str]) -> None:
+        self._ids[what].extend(task_ids)
         self._may_send.set()
 
     # --- carried ------------------------------------------------------------------------------
@@ -107,10 +126,11 @@ class Hints(LocalFeed):
     def _payloads(self) -> Iterator[str]:
         letters, self._letters = self._letters, set()
         yield from letters
-        ended = list(self._ended)
-        self._ended.clear()
-        for start in range(0, len(ended), _IDS_PER_NOTIFICATION):
-            yield ",".join(ended[start : start + _IDS_PER_NOTIFICATION])
+        for what, unsent in self._ids.items():
+            ids = list(unsent)
+            unsent.clear()
+            for start in range(0, len(ids), _IDS_PER_NOTIFICATION):
+                yield what + ",".join(ids[start : start + _IDS_PER_NOTIFICATION])
 
     def _heard(self, _connection: object, sender: int, _channel: str, payload: str) -> None:
         if sender == self._server_pid:  # not asked of the connection: it may have ended meanwhile
@@ -119,5 +139,9 @@ class Hints(LocalFeed):
             super().tell_work()
         elif payload == _CANCEL:
             super().tell_cancel()
+        elif payload.startswith(_WATCHED):
+            super().watch(payload[1:].split(","))
+        elif payload.startswith(_HAPPENED):
+            super().tell_watchers(payload[1:].split(","))
         else:
             super().tell_end(payload.split(","))

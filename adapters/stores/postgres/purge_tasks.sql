@@ -20,11 +20,13 @@ WITH kept AS (
 ), removed AS (
     DELETE FROM task
      WHERE number = ANY (ARRAY(SELECT number FROM expired UNION ALL SELECT number FROM surplus))
-    RETURNING number, status
+    RETURNING number, status, recorded
 ), payload AS (
     DELETE FROM task_payload WHERE number = ANY (ARRAY(SELECT number FROM removed))
 ), result AS (
     DELETE FROM task_result WHERE number = ANY (ARRAY(SELECT number FROM removed))
+), event AS (
+    DELETE FROM task_event WHERE number = ANY (ARRAY(SELECT number FROM removed WHERE recorded > 0))
 ), counted AS (
     UPDATE task_count
        SET completed = completed - (SELECT count(*) FROM removed WHERE status = 'completed'),

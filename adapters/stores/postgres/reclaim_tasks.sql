@@ -15,8 +15,10 @@ WITH expired AS (
            started_at = CASE WHEN becomes <> 'pending' THEN started_at END,
            completed_at = CASE WHEN becomes <> 'pending' THEN task_now() END,
            error = CASE becomes WHEN 'failed' THEN $3 END,
+           progress = CASE WHEN becomes <> 'pending' THEN progress END,
            past_attempts = CASE WHEN becomes <> 'pending' THEN past_attempts
-               ELSE task_history(past_attempts, attempt, executor, started_at, 'worker_lost', $4)
+               ELSE task_history(past_attempts, attempt, executor, started_at, 'worker_lost', $4,
+                                 recorded)
                END
       FROM expired
      WHERE task.number = expired.number

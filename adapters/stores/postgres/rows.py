@@ -3,12 +3,24 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, assert_never
 
-from adapters.json_columns import attempts_from, error_from, json_text, metadata_from, usage_from
+from adapters.json_columns import (
+    attempts_from,
+    error_from,
+    json_text,
+    kind_of,
+    metadata_from,
+    output_from,
+    recorded_from,
+    recorded_json,
+    usage_from,
+)
+from domain.events import Event, LogPage, number_of_recorded, progress_in
 from domain.ports import (
     Cancelled,
     Claim,
     Completed,
     Crashed,
+    Entry,
     Failed,
     Fence,
     HandedBack,
@@ -54,6 +66,28 @@ def submitted(new_tasks: Sequence[NewTask]) -> Columns:
         )
         for new in new_tasks
     )
+
+
+def appended(entries: Sequence[Entry]) -> Columns:
+    """The columns of `append_events.sql`: five for the entries, four for the events."""
+    told = [
+        (
+            entry.fence.task_id,
+            entry.fence.attempt,
+            entry.before,
+            len(entry.events),
+            progress_in(entry.events),
+        )
+        for entry in entries
+    ]
+    events = [
+        (entry.fence.task_id, number, kind_of(what), recorded_json(what))
+        for entry in entries
+        for number, what in enumerate(
+            entry.events, number_of_recorded(entry.fence.attempt, entry.before)
+        )
+    ]
+    return [*_columns(told), *(_columns(events) or [[]] * 4)]
 
 
 def columns_of(fences: Collection[Fence]) -> Columns:
@@ -126,7 +160,17 @@ def task_of(row: Mapping[str, Any]) -> Task:
         usage=usage_from(row["usage"]),
         error=error_from(row["error"]),
         past_attempts=attempts_from(row["past_attempts"]),
+        recorded=row["recorded"],
+        progress=row["progress"],
     )
+
+
+def log_page_of(row: Mapping[str, Any], limit: int) -> LogPage:
+    """The page of the row of `read_log.sql`, which gives one event more than asked for."""
+    events = [Event(number, recorded_from(what)) for number, what in row["events"]]
+    last = row["last_output"]
+    last_output = None if last is None else output_from(last)
+    return LogPage(task_of(row), events[:limit], len(events) <= limit, last_output)
 
 
 def claim_of(row: Mapping[str, Any]) -> Claim:

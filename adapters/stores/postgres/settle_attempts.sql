@@ -33,8 +33,10 @@ WITH ended AS (
                                  THEN coalesce(cancel_requested_at, task_now()) END,
            usage = CASE becomes WHEN 'completed' THEN fenced.usage END,
            error = CASE becomes WHEN 'failed' THEN fenced.error END,
+           progress = CASE WHEN becomes <> 'pending' THEN progress END,
            past_attempts = CASE WHEN becomes <> 'pending' THEN past_attempts
-               ELSE task_history(past_attempts, task.attempt, executor, started_at, past, error_code)
+               ELSE task_history(past_attempts, task.attempt, executor, started_at, past, error_code,
+                                 recorded)
                END,
            worker = NULL, lease_until = NULL
       FROM fenced

@@ -23,10 +23,12 @@ from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import make_ready
 from adapters.stores.postgres.room import Room
 from adapters.stores.postgres.rows import (
+    appended,
     asked,
     claim_of,
     columns_of,
     in_order,
+    log_page_of,
     microseconds,
     page_of,
     queue_view_of,
@@ -36,6 +38,7 @@ from adapters.stores.postgres.rows import (
 )
 from adapters.stores.postgres.sharing import SharedCall
 from domain.errors import StoreUnavailable, StoreUnusable
+from domain.events import LogPage
 from domain.inference import Routes
 from domain.ports import (
     KEY_KEPT_SECONDS,
@@ -44,6 +47,7 @@ from domain.ports import (
     Accepted,
     Claim,
     Clock,
+    Entry,
     Fence,
     Interruption,
     Mismatch,
@@ -53,6 +57,7 @@ from domain.ports import (
     QueueView,
     Reclaimed,
     Replayed,
+    Standing,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
@@ -104,13 +109,17 @@ class PostgresTaskStore:
         self._room = Room()
         self._connections = Connections(self._connect, options.pool_size)
         self._renewals = Connections(self._connect, 1)
-        self._hints = Hints(self._connect)
+        self._hints = Hints(self._connect, clock.monotonic)
         self._submits = SharedCall(self._submit_together, _CALLS_PER_STATEMENT)
         self._settles = SharedCall(self._settle_together, _CALLS_PER_STATEMENT)
         self._opened = AsyncExitStack()
         self.on_work = self._hints.on_work
         self.on_cancel = self._hints.on_cancel
         self.on_end = self._hints.on_end
+        self.on_events = self._hints.on_events
+        self.on_watch = self._hints.on_watch
+        self.watch = self._hints.watch
+        self.is_watched = self._hints.is_watched
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
@@ -151,11 +160,11 @@ class PostgresTaskStore:
         )
 
     async def _fetch_of(
-        self, task_id: str, statement: str, owner: str | None
+        self, task_id: str, statement: str, owner: str | None, *values: int
     ) -> list[asyncpg.Record]:
         if not task_id.isprintable():  # not every text can be sent to PostgreSQL, but every id can
             return []
-        return await self._fetch(SQL[statement], task_id, owner)
+        return await self._fetch(SQL[statement], task_id, owner, *values)
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """The rows of one statement, which is one transaction."""
@@ -215,9 +224,18 @@ class PostgresTaskStore:
             self._hints.tell_cancel()
         return True
 
-    async def ended(self, task_ids: Collection[str]) -> set[str]:
-        """See `TaskStore.ended`."""
-        return {row["id"] for row in await self._fetch(SQL["find_ended"], list(task_ids))}
+    async def log(self, task_id: str, owner: str | None, after: int, limit: int) -> LogPage | None:
+        """See `TaskStore.log`."""
+        rows = await self._fetch_of(task_id, "read_log", owner, after, limit + 1)
+        return log_page_of(rows[0], limit) if rows else None
+
+    async def standings(self, task_ids: Collection[str]) -> Mapping[str, Standing]:
+        """See `TaskStore.standings`."""
+        rows = await self._fetch(SQL["find_standings"], list(task_ids))
+        return {
+            row["id"]: Standing(TaskStatus(row["status"]), row["attempt"], row["recorded"])
+            for row in rows
+        }
 
     async def queue(self, owner: str | None) -> QueueView:
         """See `TaskStore.queue`."""
@@ -255,6 +273,7 @@ class PostgresTaskStore:
             return []
         lease = microseconds(lease_seconds)
         rows = await self._fetch(SQL["claim_tasks"], worker, names, free, lease)
+        self._hints.tell_events(row["id"] for row in rows)
         return [claim_of(row) for row in rows]
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
@@ -275,6 +294,15 @@ class PostgresTaskStore:
         ids = [outcome.fence.task_id for outcome in outcomes]
         self._hints.tell_moves(ids, statuses)
         return statuses
+
+    async def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """See `TaskQueue.append`."""
+        if not entries:
+            return []
+        rows = await self._fetch(SQL["append_events"], *appended(entries))
+        held = {Fence(row["id"], row["attempt"]) for row in rows}
+        self._hints.tell_events(fence.task_id for fence in held)
+        return [entry.fence in held for entry in entries]
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
         """See `TaskQueue.interruptions`."""

@@ -11,6 +11,7 @@ SET
     completed_at = :completed_at,
     error = :error,
     past_attempts = :past_attempts,
+    progress = :progress,
     worker = iif(:status = 'running', worker, NULL),
     lease_until = iif(:status = 'running', lease_until, NULL)
 WHERE id = :id

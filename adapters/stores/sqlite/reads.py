@@ -9,12 +9,21 @@ from collections.abc import Collection, Iterator, Mapping
 from heapq import merge
 from typing import Any
 
+from adapters.json_columns import output_from, recorded_from
 from adapters.stores.sqlite.rows import searched, task_from
 from adapters.stores.sqlite.statements import SQL
+from domain.events import Event, LogPage, Output
 from domain.instants import seconds_between
-from domain.ports import LONGEST_POSITION, Fence, Interruption, Payload, QueueLine
+from domain.ports import (
+    LONGEST_POSITION,
+    Fence,
+    Interruption,
+    Payload,
+    QueueLine,
+    Standing,
+)
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
-from domain.task import Task
+from domain.task import Task, TaskStatus
 
 
 def get(connection: sqlite3.Connection, task_id: str, owner: str | None) -> Task | None:
@@ -48,10 +57,28 @@ def queue_position(connection: sqlite3.Connection, task_id: str, now: int) -> in
     return None if row is None else min(row[0], LONGEST_POSITION)
 
 
-def ended(connection: sqlite3.Connection, task_ids: Collection[str]) -> set[str]:
-    """See `TaskStore.ended`."""
+def log(
+    connection: sqlite3.Connection, task_id: str, owner: str | None, after: int, limit: int
+) -> LogPage | None:
+    """See `TaskStore.log`."""
+    task = get(connection, task_id, owner)
+    if task is None:
+        return None
+    if not task.recorded:
+        return LogPage(task, [], True, None)
+    values = {"id": task_id, "after": after, "limit": limit + 1}
+    rows = connection.execute(SQL["read_log"], values).fetchall()
+    events = [Event(number, recorded_from(what)) for number, what in rows[:limit]]
+    return LogPage(task, events, len(rows) <= limit, _last_output(connection, task))
+
+
+def standings(connection: sqlite3.Connection, task_ids: Collection[str]) -> Mapping[str, Standing]:
+    """See `TaskStore.standings`."""
+    rows = {task_id: _row(connection, "standing", {"id": task_id}) for task_id in task_ids}
     return {
-        task_id for task_id in task_ids if _row(connection, "live_task", {"id": task_id}) is None
+        task_id: Standing(TaskStatus(row[0]), *row[1:])
+        for task_id, row in rows.items()
+        if row is not None
     }
 
 
@@ -89,6 +116,11 @@ def _interruption(connection: sqlite3.Connection, fence: Fence) -> Interruption 
         return Interruption.LOST
     [cancel_requested_at] = row
     return None if cancel_requested_at is None else Interruption.CANCEL
+
+
+def _last_output(connection: sqlite3.Connection, task: Task) -> Output | None:
+    row = None if task.result is None else _row(connection, "last_output", {"id": task.id})
+    return None if row is None else output_from(row[0])
 
 
 def _walk(connection: sqlite3.Connection, query: TaskQuery) -> Iterator[tuple[int, int, int]]:

@@ -7,11 +7,14 @@ from adapters.json_columns import (
     attempts_from,
     error_from,
     json_text,
+    kind_of,
     metadata_from,
+    recorded_json,
     usage_from,
 )
+from domain.events import number_of_recorded, progress_in
 from domain.inference import LARGEST_INTEGER
-from domain.ports import Completed, Failed
+from domain.ports import Completed, Entry, Failed
 from domain.query import TaskQuery
 from domain.task import Idempotency, NewTask, Task, TaskStatus
 
@@ -87,7 +90,28 @@ def moved(task: Task, now: int) -> dict[str, Any]:
         "completed_at": task.completed_at,
         "error": json_text(task.error),
         "past_attempts": json_text(task.past_attempts or None),
+        "progress": task.progress,
     }
+
+
+def appended(entry: Entry) -> dict[str, Any]:
+    """The values of `append_to_task.sql`."""
+    return {
+        "id": entry.fence.task_id,
+        "attempt": entry.fence.attempt,
+        "before": entry.before,
+        "count": len(entry.events),
+        "progress": progress_in(entry.events),
+    }
+
+
+def event_rows(number: int, entry: Entry) -> list[dict[str, Any]]:
+    """The values of `append_event.sql`, for the task of this number."""
+    first = number_of_recorded(entry.fence.attempt, entry.before)
+    return [
+        {"number": number, "event": event, "kind": kind_of(what), "what": recorded_json(what)}
+        for event, what in enumerate(entry.events, first)
+    ]
 
 
 def searched(query: TaskQuery) -> dict[str, Any]:
@@ -143,9 +167,11 @@ def task_from(row: Sequence[Any]) -> Task:
         retry_of,
         cancel_requested_at,
         past_attempts,
+        recorded,
+        progress,
         metadata,
         result,
-    ) = row[:25]
+    ) = row[:27]
     return Task(
         id=task_id,
         owner=owner,
@@ -172,4 +198,6 @@ def task_from(row: Sequence[Any]) -> Task:
         usage=usage_from(usage),
         error=error_from(error),
         past_attempts=attempts_from(past_attempts),
+        recorded=recorded,
+        progress=progress,
     )

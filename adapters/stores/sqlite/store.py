@@ -18,16 +18,19 @@ from adapters.stores.sqlite.opening import connect, make_ready, owned, refusing
 from adapters.stores.sqlite.tables import Tables
 from adapters.stores.sqlite.transactions import GroupCommit, read_together
 from domain.errors import StorageFull
+from domain.events import LogPage
 from domain.inference import Routes
 from domain.ports import (
     Claim,
     Clock,
+    Entry,
     Fence,
     Interruption,
     Outcome,
     Payload,
     QueueView,
     Reclaimed,
+    Standing,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
@@ -65,7 +68,7 @@ class SqliteTaskStore(LocalFeed):
         clock: Clock,
         disk_usage: Callable[[Path], DiskUsage] = disk_usage,
     ) -> None:
-        super().__init__()
+        super().__init__(clock.monotonic)
         self._options = options
         self._path = Path(options.path).resolve()
         self._clock = clock
@@ -159,9 +162,14 @@ class SqliteTaskStore(LocalFeed):
         self.tell_end([task_id])
         return True
 
-    async def ended(self, task_ids: Collection[str]) -> set[str]:
-        """See `TaskStore.ended`."""
-        return await self._reader.call(partial(reads.ended, self._reading, task_ids))
+    async def log(self, task_id: str, owner: str | None, after: int, limit: int) -> LogPage | None:
+        """See `TaskStore.log`."""
+        read = partial(reads.log, self._reading, task_id, owner, after, limit)
+        return await self._reader.call(read)
+
+    async def standings(self, task_ids: Collection[str]) -> Mapping[str, Standing]:
+        """See `TaskStore.standings`."""
+        return await self._reader.call(partial(reads.standings, self._reading, task_ids))
 
     async def queue(self, owner: str | None) -> QueueView:
         """See `TaskStore.queue`."""
@@ -194,8 +202,10 @@ class SqliteTaskStore(LocalFeed):
         self, worker: str, room: Mapping[str, int], lease_seconds: float
     ) -> list[Claim]:
         """See `TaskQueue.claim`."""
-        claim = partial(self._tables.claim, worker, room, lease_seconds)
-        return await self._writer.call(claim, durable=False)
+        take = partial(self._tables.claim, worker, room, lease_seconds)
+        claims = await self._writer.call(take, durable=False)
+        self.tell_events(claim.task.id for claim in claims)
+        return claims
 
     async def renew(self, fences: Collection[Fence], lease_seconds: float) -> set[Fence]:
         """See `TaskQueue.renew`."""
@@ -207,6 +217,12 @@ class SqliteTaskStore(LocalFeed):
         written = await self._writer.call(partial(self._tables.settle, outcomes))
         self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
         return written
+
+    async def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """See `TaskQueue.append`."""
+        appended = await self._writer.call(partial(self._tables.append, entries))
+        self.tell_events(entry.fence.task_id for entry in entries)
+        return appended
 
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
         """See `TaskQueue.interruptions`."""

@@ -17,7 +17,7 @@ from adapters.stores.sqlite.arrivals import Arrivals
 from adapters.stores.sqlite.disk import DiskFloor
 from adapters.stores.sqlite.numbers import Numbers
 from adapters.stores.sqlite.reads import get
-from adapters.stores.sqlite.rows import claimed, finished, moved, task_from
+from adapters.stores.sqlite.rows import appended, claimed, event_rows, finished, moved, task_from
 from adapters.stores.sqlite.statements import SQL
 from domain.errors import StorageFull
 from domain.inference import Routes
@@ -29,6 +29,7 @@ from domain.ports import (
     Claim,
     Clock,
     Completed,
+    Entry,
     Failed,
     Fence,
     Mismatch,
@@ -171,6 +172,10 @@ class Tables:
         now = self._clock.now()
         return [self._finish(outcome, now) or self._settle(outcome, now) for outcome in outcomes]
 
+    def append(self, entries: Sequence[Entry]) -> list[bool]:
+        """See `TaskQueue.append`."""
+        return [self._append(entry) for entry in entries]
+
     def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -267,9 +272,18 @@ class Tables:
         """Any other end: the task comes back, is cancelled, or is no longer this worker's."""
         fence = outcome.fence
         task = get(self._connection, fence.task_id, owner=None)
-        if task is None or task.status is not TaskStatus.RUNNING or task.attempt != fence.attempt:
+        if task is None or not task.is_running(fence.attempt):
             return None
         return self._move(task, settled(task, outcome, now), now).status
+
+    def _append(self, entry: Entry) -> bool:
+        row = self._execute(SQL["append_to_task"], appended(entry)).fetchone()
+        if row is not None:
+            self._execute_many(SQL["append_event"], event_rows(row[0], entry))
+            return True
+        fence = entry.fence
+        task = get(self._connection, fence.task_id, owner=None)
+        return task is not None and task.is_running(fence.attempt)
 
     def _reclaim(self, task_id: str, now: int, max_crashes: int) -> Reclaimed:
         task = self._task(task_id)

@@ -6,7 +6,7 @@ import pytest
 
 from adapters.testing.store_case import JSON_TEXTS, REACHABLE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import Payload, TaskCounts
+from domain.ports import Payload, Standing, TaskCounts
 from domain.task import ANONYMOUS
 
 
@@ -53,11 +53,8 @@ class Reading(Contract):
         assert await case.store.counts() == TaskCounts(pending=3)
 
     @on_event_loop
-    async def test_ended_are_those_in_a_terminal_state_and_those_that_are_not_there(
-        self, case: Case
-    ) -> None:
+    async def test_standings_tell_how_tasks_stand_that_are_there(self, case: Case) -> None:
         tasks = [(await case.in_status(status))[0] for status in REACHABLE]
-        unknown = new_task().id
-        asked = [unknown, *ids(tasks)]
-        assert await case.store.ended(asked) == {unknown, *(one.id for one in tasks if one.done)}
-        assert await case.store.ended([]) == set()
+        standings = await case.store.standings([new_task().id, *ids(tasks)])
+        assert standings == {one.id: Standing(one.status, one.attempt, 0) for one in tasks}
+        assert await case.store.standings([]) == {}

@@ -4,8 +4,8 @@ It goes through all tasks on every call, so it is for a few thousand at most. Ea
 step because nothing in it awaits, and what becomes of a task is left to the moves of `Task`.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from operator import gt, lt
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.events import Event, LogPage, Output, number_of_recorded, progress_in
 from domain.inference import Routes
 from domain.instants import after, seconds_between
 from domain.ports import (
@@ -23,6 +24,7 @@ from domain.ports import (
     Accepted,
     Claim,
     Clock,
+    Entry,
     Fence,
     Interruption,
     Mismatch,
@@ -33,6 +35,7 @@ from domain.ports import (
     QueueView,
     Reclaimed,
     Replayed,
+    Standing,
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
@@ -41,19 +44,21 @@ from domain.ports import (
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import NewTask, Task, TaskStatus
+from shelf.hints import Hints
 
 
 class ShelfOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Nothing can be chosen."""
 
 
-class ShelfTaskStore:
+class ShelfTaskStore(Hints):
     """The three ports of a store: for clients, for workers, and hints."""
 
     options_type: ClassVar[type[Struct]] = ShelfOptions
     is_shared: ClassVar[bool] = False
 
     def __init__(self, _options: ShelfOptions, clock: Clock) -> None:
+        super().__init__(clock.monotonic)
         self._clock = clock
         self._tasks: dict[str, Task] = {}  # in the order of acceptance
         self._payloads: dict[str, tuple[bytes, bytes]] = {}  # input and options
@@ -63,9 +68,7 @@ class ShelfTaskStore:
         self._numbers: dict[str, int] = {}  # the order of acceptance
         self._counter = count(1)
         self._in_turn: set[str] = set()  # pending tasks that were due once, whatever the clock says
-        self._on_work: list[Callable[[], None]] = []
-        self._on_cancel: list[Callable[[], None]] = []
-        self._on_end: list[Callable[[Collection[str]], None]] = []
+        self._recorded: defaultdict[str, list[Event]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,7 +120,7 @@ class ShelfTaskStore:
         task = await self.get(task_id, owner)
         if task is not None and not task.done:
             self._put(task.cancel_requested(self._clock.now()))
-            self._tell_cancel(task)
+            self.tell("cancel")
         return self._tasks.get(task_id) if task else None
 
     async def delete(self, task_id: str, owner: str | None) -> bool:
@@ -125,12 +128,23 @@ class ShelfTaskStore:
         if task is None:
             return False
         self._remove(task)
-        self._tell_cancel(task)
-        self._tell_end(task_id)
+        self.tell("cancel")
+        self.tell("end", [task_id])
         return True
 
-    async def ended(self, task_ids: Collection[str]) -> set[str]:
-        return {key for key in task_ids if key not in self._tasks or self._tasks[key].done}
+    async def log(self, task_id: str, owner: str | None, after: int, limit: int) -> LogPage | None:
+        task = await self.get(task_id, owner)
+        if task is None:
+            return None
+        recorded = self._recorded[task_id]
+        asked = [event for event in recorded if event.number > after]
+        outputs = [event.what for event in recorded if isinstance(event.what, Output)]
+        last_output = outputs[-1] if outputs else None
+        return LogPage(task, asked[:limit], len(asked) <= limit, last_output)
+
+    async def standings(self, task_ids: Collection[str]) -> Mapping[str, Standing]:
+        there = [self._tasks[key] for key in task_ids if key in self._tasks]
+        return {task.id: Standing(task.status, task.attempt, task.recorded) for task in there}
 
     async def queue(self, owner: str | None) -> QueueView:
         live = [t for t in self._tasks.values() if not t.done and owner in (None, t.owner)]
@@ -179,6 +193,9 @@ class ShelfTaskStore:
     async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         return [self._settle(outcome) for outcome in outcomes]
 
+    async def append(self, entries: Sequence[Entry]) -> list[bool]:
+        return [self._append(entry) for entry in entries]
+
     async def interruptions(self, fences: Collection[Fence]) -> Mapping[Fence, Interruption]:
         running = {fence: self._running(fence) for fence in fences}
         lost = {fence: Interruption.LOST for fence, task in running.items() if task is None}
@@ -210,28 +227,6 @@ class ShelfTaskStore:
             self._put(task.routed(routes.executor_for(task.model)))
         return len(stranded)
 
-    # --- hints -------------------------------------------------------------------------------
-
-    def on_work(self, listener: Callable[[], None]) -> Callable[[], None]:
-        self._on_work.append(listener)
-        return lambda: self._on_work.remove(listener)
-
-    def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
-        self._on_cancel.append(listener)
-        return lambda: self._on_cancel.remove(listener)
-
-    def on_end(self, listener: Callable[[Collection[str]], None]) -> Callable[[], None]:
-        self._on_end.append(listener)
-        return lambda: self._on_end.remove(listener)
-
-    def _tell_cancel(self, task: Task) -> None:
-        for listener in self._on_cancel if task.status is TaskStatus.RUNNING else []:
-            listener()
-
-    def _tell_end(self, task_id: str) -> None:
-        for listener in self._on_end:
-            listener([task_id])
-
     # --- steps -------------------------------------------------------------------------------
 
     def _with_status(self, status: TaskStatus) -> list[Task]:
@@ -246,9 +241,11 @@ class ShelfTaskStore:
         elif task.status is not TaskStatus.PENDING:
             self._in_turn.discard(task.id)
         if task.done:
-            self._tell_end(task.id)
-        for listener in self._on_work if task.status is TaskStatus.PENDING else []:
-            listener()
+            self.tell("end", [task.id])
+        if task.status is TaskStatus.PENDING:
+            self.tell("work")
+        if self.is_watched(task.id):
+            self.tell("events", [task.id])
 
     def _due(self, executor: str) -> list[Task]:
         """The tasks of this executor whose time has come, in the order of claims."""
@@ -297,9 +294,7 @@ class ShelfTaskStore:
     def _running(self, fence: Fence) -> Task | None:
         """The task, if this attempt may still write to it."""
         task = self._tasks.get(fence.task_id)
-        if task is None or task.status is not TaskStatus.RUNNING:
-            return None
-        return task if task.attempt == fence.attempt else None
+        return task if task is not None and task.is_running(fence.attempt) else None
 
     def _settle(self, outcome: Outcome) -> TaskStatus | None:
         task = self._running(outcome.fence)
@@ -307,6 +302,15 @@ class ShelfTaskStore:
             return None
         self._put(settled(task, outcome, self._clock.now()))
         return self._tasks[task.id].status
+
+    def _append(self, entry: Entry) -> bool:
+        task = self._running(entry.fence)
+        if task is not None and task.recorded == entry.before:
+            first = number_of_recorded(task.attempt, entry.before)
+            events = [Event(number, what) for number, what in enumerate(entry.events, first)]
+            self._recorded[task.id] += events
+            self._put(task.told(len(events), progress_in(entry.events)))
+        return task is not None
 
     def _take_away(self, task: Task, max_crashes: int) -> Reclaimed:
         lost = task.worker_vanished(self._clock.now(), max_crashes)
@@ -328,6 +332,7 @@ class ShelfTaskStore:
     def _remove(self, task: Task) -> None:
         del self._tasks[task.id], self._payloads[task.id], self._numbers[task.id]
         self._leases.pop(task.id, None)
+        self._recorded.pop(task.id, None)
         self._in_turn.discard(task.id)
 
 

@@ -1,0 +1,1 @@
+SELECT status, attempt, recorded FROM task WHERE id = :id
