@@ -416,8 +416,13 @@ class Dispatcher:
 
     async def _record_the_rest(self, attempts: Collection[Attempt]) -> None:
         """Store what is left to say, before the attempts end: at most twice something is due."""
-        for _ in range(2):
-            await self._append([one for one in attempts if not one.recording.is_empty])
+        try:
+            for _ in range(2):
+                await self._append([one for one in attempts if not one.recording.is_empty])
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - what the store cannot take must not hold up the outcome
+            self._log.error("events_refused", exc_info=error)
 
     async def _write(self, batch: Mapping[Attempt, Outcome]) -> None:
         try:

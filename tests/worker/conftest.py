@@ -27,7 +27,7 @@ import structlog
 
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
 from domain.execution import Execution
-from domain.inference import InferenceRequest, InferenceResult, Piece
+from domain.inference import Chunk, InferenceRequest, InferenceResult, Piece
 from domain.ports import SubmitLimits
 from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
@@ -152,7 +152,8 @@ class UnsteadyStore:
 class Labourer:
     """An executor whose tasks say in their input what to do, and that keeps count of them.
 
-    `{"seconds": 2}` works that long; `{"raises": name}` then fails with that error of `errors`;
+    `{"seconds": 2}` works that long; `{"says": ["a", "b"]}` gives these pieces, each after
+    `{"every": 0.1}` seconds; `{"raises": name}` then fails with that error of `errors`;
     `{"lets_go_after": 3}` does not give way to a cancellation for so long.
     """
 
@@ -175,8 +176,12 @@ class Labourer:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self.started.append(self._now(request))
+        says = request.input.get("says", [])
         try:
             await asyncio.sleep(request.input.get("seconds", 0))
+            for piece in says:
+                await asyncio.sleep(request.input.get("every", 0))
+                yield Chunk(piece)
         except asyncio.CancelledError:
             self.cancelled.append(self._now(request))
             await asyncio.sleep(request.input.get("lets_go_after", 0))
@@ -186,7 +191,7 @@ class Labourer:
         if "raises" in request.input:
             raise self._errors[request.input["raises"]]
         self.at_end()
-        yield InferenceResult("done")
+        yield InferenceResult("".join(says) or "done")
 
     def _now(self, request: InferenceRequest) -> tuple[str, int, float]:
         return request.task_id, request.attempt, asyncio.get_running_loop().time()

@@ -25,6 +25,7 @@ from adapters.testing.store_contract.leases import Leases
 from adapters.testing.store_contract.listing import Listing
 from adapters.testing.store_contract.moves import Moves
 from adapters.testing.store_contract.reading import Reading
+from adapters.testing.store_contract.recording import Recording
 from adapters.testing.store_contract.repeating import Repeating
 from adapters.testing.store_contract.rerouting import Rerouting
 from adapters.testing.store_contract.retention import Retention
@@ -47,6 +48,7 @@ class StoreContract(
     Settling,
     Cancelling,
     Leases,
+    Recording,
     Rerouting,
     Retention,
     Hints,
