@@ -21,6 +21,18 @@ class Recording:
     What came in a row becomes one event: the pieces of output joined, and the latest progress.
     """
 
+    __slots__ = (
+        "_attempt",
+        "_characters",
+        "_due",
+        "_index",
+        "_may_log",
+        "_waiting",
+        "_wake",
+        "before",
+        "stored",
+    )
+
     def __init__(self, task: Task, wake: Callable[[], None]) -> None:
         """For the attempt that `task` is at. `wake` is told when there is something to store."""
         self._attempt = task.attempt

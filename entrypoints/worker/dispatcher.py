@@ -363,7 +363,9 @@ class Dispatcher:
 
     async def _record(self) -> float:
         now = self._clock.monotonic()
-        await self._append([one for one in self._held.values() if self._has_to_say(one, now)])
+        talking = [one for one in self._held.values() if self._has_to_say(one, now)]
+        if talking:
+            await self._append(talking)
         await wait_for_wake(self._may_record, _RECORD_EVERY_SECONDS)
         return 0.0
 
@@ -378,8 +380,6 @@ class Dispatcher:
 
     async def _append(self, attempts: Sequence[Attempt]) -> None:
         """Store what these have to say, in one call at a time: meanwhile it stays what is due."""
-        if not attempts:
-            return
         async with self._recording:
             entries = [
                 Entry(attempt.fence, attempt.recording.before, attempt.recording.due())
@@ -415,10 +415,10 @@ class Dispatcher:
         return 0.0
 
     async def _record_the_rest(self, attempts: Collection[Attempt]) -> None:
-        """Store what is left to say, before the attempts end: at most twice something is due."""
+        """Store what is left to say, before the attempts end."""
         try:
-            for _ in range(2):
-                await self._append([one for one in attempts if not one.recording.is_empty])
+            while talking := [one for one in attempts if not one.recording.is_empty]:
+                await self._append(talking)
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - what the store cannot take must not hold up the outcome
