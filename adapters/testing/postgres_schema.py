@@ -1,6 +1,7 @@
 """A schema of a test's own on a real PostgreSQL, whose `task_now()` goes by a `FakeClock`."""
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -58,7 +59,7 @@ class _ShiftedStore:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(self._store, name)
-        if name.startswith("on_"):
+        if not inspect.iscoroutinefunction(method):
             return method
 
         async def call(*arguments: Any, **options: Any) -> Any:

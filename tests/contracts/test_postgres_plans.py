@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from adapters.clock import SystemClock
-from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres import PostgresOptions, PostgresTaskStore, connections
 from adapters.stores.postgres.connections import Connections
 from adapters.stores.postgres.rows import in_order
 from adapters.stores.postgres.store import SQL
@@ -28,6 +28,7 @@ from domain.task import ANONYMOUS, Idempotency
 
 TORTURE = pytest.mark.torture
 TABLES = ("task", "task_payload", "task_result")
+EVERYTHING = SubmitLimits(10_000_000, RetentionPolicy(0, 0))
 RUNNING = 20
 LEASE = 30.0
 OLD_AND_MANY = RetentionPolicy(retention_seconds=3600, max_tasks=1000)
@@ -207,3 +208,59 @@ def nodes_of(node: Any) -> Iterator[Any]:
     yield node
     for below in node.get("Plans", []):
         yield from nodes_of(below)
+
+
+BURST = 4_000
+ROWS_READ = """
+SELECT sum(seq_tup_read)::bigint AS read, sum(idx_tup_fetch)::bigint AS found
+  FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname = ANY ($1)
+"""
+IDLE_ROUNDS = 12  # more than the five after which PostgreSQL settles for one plan
+
+
+async def test_who_idled_on_empty_tables_does_not_read_all_of_them_once_they_are_full(
+    dsn, monkeypatch
+):
+    monkeypatch.setattr(connections, "PLANS_KEPT_SECONDS", 0.0)
+    options = PostgresOptions(dsn=dsn)
+    async with (
+        PostgresTaskStore(options, SystemClock()) as idle,
+        PostgresTaskStore(options, SystemClock()) as busy,
+        statements(dsn) as server,
+    ):
+        await server.execute(f"VACUUM ANALYZE {', '.join(TABLES)}")
+        for _ in range(IDLE_ROUNDS):
+            assert await live_through(idle) == 0
+        tasks = [new_task() for _ in range(BURST)]
+        for start in range(0, BURST, 500):
+            await busy.submit(tasks[start : start + 500], EVERYTHING)
+        read_before, found_before = await rows_read(server)
+        taken = sum([await live_through(idle) for _ in range(IDLE_ROUNDS)])
+        read, _ = await rows_read(server, found_before + taken, idle)
+    assert taken == IDLE_ROUNDS * 8
+    assert read - read_before < BURST, "tables were read from one end to the other"
+
+
+async def live_through(store: PostgresTaskStore) -> int:
+    """What workers and clients do all the time; gives how many tasks were taken."""
+    nobody = new_task().id
+    claims = await store.claim("worker", {"echo": 8}, LEASE)
+    await store.renew([claim.fence for claim in claims], LEASE)
+    await store.settle([Completed(claim.fence, RESULT, None) for claim in claims])
+    await store.standings([nobody])
+    await store.get(nobody, ANONYMOUS)
+    await store.request_cancel(nobody, ANONYMOUS)
+    return len(claims)
+
+
+async def rows_read(
+    server: asyncpg.Connection, at_least: int = 0, store: PostgresTaskStore | None = None
+) -> tuple[int, int]:
+    """Rows read in passing, and rows found by an index, in all; once so many were found."""
+    async with asyncio.timeout(60):
+        while True:
+            row = await server.fetchrow(ROWS_READ, list(TABLES))
+            if row["found"] >= at_least:
+                return row["read"], row["found"]
+            assert store is not None
+            await live_through(store)  # a connection tells what it read when it is used again

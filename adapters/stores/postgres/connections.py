@@ -12,6 +12,12 @@ To send a statement twice is safe, whether or not the first one was executed. Re
 the writes of workers are fenced; a claim that nobody heard of ends with its lease; and an id that
 is stored is refused the second time, so that its submit fails, and the task is there as a whole.
 
+The server keeps the plan of each statement for as long as the connection lives, and made for empty
+tables it reads all of them once they are full, until somebody analyses them: a claim of 64 among
+20,000 tasks read 80,000 rows. So plans are made anew every other second, from what the tables are
+then. To plan each call anew would cost the server a third more for a claim, and five times as much
+for a get.
+
 asyncpg's own pool would hide too much: after each statement it resets a session that nothing here
 changes (one more round trip), it waits for a silent server to take note of a cancellation, and it
 lets each call meet its dead connection by itself.
@@ -21,6 +27,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -40,6 +47,7 @@ _WORTH_ANOTHER_TRY: Final = (
     asyncpg.InternalClientError,
 )
 _CLOSE_SECONDS: Final = 0.5
+PLANS_KEPT_SECONDS: Final = 2.0
 
 
 class Connections:
@@ -49,6 +57,7 @@ class Connections:
         self._connect = connect
         self._free = asyncio.Semaphore(most)
         self._idle: list[asyncpg.Connection] = []
+        self._planned: WeakKeyDictionary[asyncpg.Connection, float] = WeakKeyDictionary()
         self._is_closed = False
 
     async def fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
@@ -74,6 +83,7 @@ class Connections:
         async with self._free:
             connection = self._take() or await self._connect()
             try:
+                await self._forget_old_plans(connection)
                 rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             except asyncpg.PostgresError:  # an answer, unless it tells of the connection's end
                 self._give_back(connection)
@@ -84,6 +94,12 @@ class Connections:
                 raise
             self._give_back(connection)
             return rows
+
+    async def _forget_old_plans(self, connection: asyncpg.Connection) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._planned.setdefault(connection, now) < now - PLANS_KEPT_SECONDS:
+            await connection.execute("DISCARD PLANS")
+            self._planned[connection] = now
 
     def _take(self) -> asyncpg.Connection | None:
         """The idle connection that was used last, so that the others are seldom needed."""

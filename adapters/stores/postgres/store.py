@@ -360,14 +360,15 @@ class PostgresTaskStore:
     async def _submit_all(
         self, new_tasks: Sequence[NewTask], limits: SubmitLimits
     ) -> list[SubmitAnswer]:
-        answers = await self._submit_once(new_tasks, limits)
+        answers: dict[str, SubmitAnswer] = {}
+        unclear = new_tasks
         for _ in range(_TRIES):
-            unclear = [new for new in new_tasks if new.id not in answers]
+            answers |= await self._submit_once(unclear, limits)
+            unclear = [new for new in unclear if new.id not in answers]
+            answers |= await self._repeated(unclear) if unclear else {}
+            unclear = [new for new in unclear if new.id not in answers]
             if not unclear:
                 return [answers[new.id] for new in new_tasks]
-            answers |= await self._repeated(unclear)
-            free = [new for new in unclear if new.id not in answers]
-            answers |= await self._submit_once(free, limits) if free else {}
         raise StoreUnavailable("others hold on to the same idempotency keys")
 
     async def _submit_once(

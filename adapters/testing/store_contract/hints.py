@@ -9,7 +9,9 @@ import pytest
 
 from adapters.testing.store_case import PATIENCE, Case, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
+from domain.events import Output
 from domain.inference import Routes
+from domain.ports import WATCHED_SECONDS, Entry
 from domain.task import ANONYMOUS, TERMINAL, TRANSITIONS, Move, TaskStatus
 
 ENDS: Final = [pair for pair, status in TRANSITIONS.items() if status in TERMINAL]
@@ -100,6 +102,58 @@ class Hints(Contract):
         case.store.on_end(told.listen)
         await case.store.delete(task.id, ANONYMOUS)
         await asyncio.wait_for(told.wait(), PATIENCE)
+
+    # --- who watches -----------------------------------------------------------------------------
+
+    @on_event_loop
+    async def test_a_task_is_watched_for_a_while_from_when_somebody_says_so(
+        self, case: Case
+    ) -> None:
+        watched, other = await case.submit(new_task(), new_task())
+        assert not case.store.is_watched(watched.id)
+        told = asyncio.Event()
+        case.store.on_watch(told.set)
+        case.store.watch([watched.id])
+        await asyncio.wait_for(told.wait(), PATIENCE)
+        assert case.store.is_watched(watched.id)
+        assert not case.store.is_watched(other.id)
+        case.clock.advance(WATCHED_SECONDS - 0.1)
+        assert case.store.is_watched(watched.id)
+        case.store.watch([other.id])
+        case.clock.advance(0.1)
+        assert not case.store.is_watched(watched.id)
+        assert case.store.is_watched(other.id)
+
+    @pytest.mark.parametrize("what", ["claim", "append", Move.RETRY, Move.HAND_BACK])
+    @on_event_loop
+    async def test_who_watches_a_task_is_told_what_happens_to_it(
+        self, case: Case, what: str
+    ) -> None:
+        [task] = await case.submit()
+        [claim] = [None] if what == "claim" else await case.claim()
+        case.store.watch([task.id])
+        told = Told(task.id)
+        case.store.on_events(told.listen)
+        if claim is None:
+            await case.claim()
+        elif isinstance(what, Move):
+            assert await case.move(what, claim.fence)
+        else:
+            await case.store.append([Entry(claim.fence, 0, [Output("a", 0, 1, 1)])])
+        await asyncio.wait_for(told.wait(), PATIENCE)
+
+    @on_event_loop
+    async def test_nobody_is_told_of_what_nobody_watches(self, case: Case) -> None:
+        watched, ignored = await case.submit(new_task(), new_task())
+        case.store.watch([watched.id])
+        told: Counter[str] = Counter()
+        case.store.on_events(told.update)
+        seen = Told(watched.id)
+        case.store.on_events(seen.listen)
+        claims = await case.claim(2)
+        await case.store.append([Entry(one.fence, 0, [Output("a", 0, 1, 1)]) for one in claims])
+        await asyncio.wait_for(seen.wait(), PATIENCE)
+        assert ignored.id not in told
 
     @on_event_loop
     async def test_a_listener_that_was_ended_is_told_no_more(self, case: Case) -> None:
