@@ -1,6 +1,7 @@
 """What only PostgreSQL promises: several processes on one database."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from adapters.stores.postgres.opening import NEWEST
 from adapters.stores.postgres.store import SESSION, SQL
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnusable
-from domain.ports import Completed
+from domain.events import Output
+from domain.ports import Accepted, Completed, Entry
 from domain.task import ANONYMOUS, TaskStatus
 
 DEADLINE = 10.0
@@ -54,6 +56,25 @@ async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
             while not told.is_set():  # its connection for hints may still be on its way
                 await one.submit([new_task()], NO_LIMITS)
                 await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+
+
+async def test_what_is_watched_on_one_node_is_told_by_the_other(dsn: str) -> None:
+    async with node(dsn) as reading, node(dsn) as working:
+        [answer] = await working.submit([new_task()], NO_LIMITS)
+        assert isinstance(answer, Accepted)
+        task_id, told = answer.task.id, asyncio.Event()
+        reading.on_events(lambda task_ids: told.set() if task_id in task_ids else None)
+        async with asyncio.timeout(DEADLINE):
+            while not working.is_watched(task_id):
+                reading.watch([task_id])
+                await reading.check()
+            [claim] = await working.claim(WORKER, {"echo": 1}, LEASE)
+            for number in itertools.count():
+                piece = Output("a", number, 1, number + 1)
+                await working.append([Entry(claim.fence, number, [piece])])
+                await asyncio.wait([asyncio.create_task(told.wait())], timeout=0.05)
+                if told.is_set():
+                    break
 
 
 async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn: str) -> None:
