@@ -1,10 +1,10 @@
 """Hints to those who listen in this process."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import ParamSpec
 
-from domain.ports import WATCHED_SECONDS
+from domain.ports import WATCHED_SECONDS, Outcome, Reclaimed
 from domain.task import TERMINAL, TaskStatus
 
 P = ParamSpec("P")
@@ -81,14 +81,14 @@ class LocalFeed:
             listener(task_ids)
 
     def tell_moves(
-        self, task_ids: Collection[str], statuses: Collection[TaskStatus | None]
+        self, moved: Sequence[Outcome | Reclaimed], statuses: Sequence[TaskStatus | None]
     ) -> None:
-        """These tasks left their workers, and are now in these statuses; None: it did not."""
+        """These attempts are over, and their tasks are now in these statuses; None: it is not."""
+        task_ids = [one.fence.task_id for one in moved]
         if TaskStatus.PENDING in statuses:
             self.tell_work()
             self.tell_events(task_ids)
-        moved = zip(task_ids, statuses, strict=True)
-        ended = [task_id for task_id, status in moved if status in TERMINAL]
+        ended = [one for one, status in zip(task_ids, statuses, strict=True) if status in TERMINAL]
         if ended:
             self.tell_end(ended)
 

@@ -21,6 +21,16 @@ CREATE OR REPLACE FUNCTION task_now() RETURNS bigint LANGUAGE sql STABLE
 
 
 @asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for statements of the test's own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
 async def store_in_schema(
     open_store: Callable[[str], AbstractAsyncContextManager[Store]],
     database: str,
@@ -36,15 +46,12 @@ async def store_in_schema(
         named.write_text(f"test_{uuid.uuid4().hex}")
     schema = named.read_text()
     dsn = f"{database}?search_path={schema}"
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         async with open_store(dsn) as store:
             await connection.execute(_SHIFT)
             shifted: Any = _ShiftedStore(store, clock, connection)
             yield shifted
-    finally:
-        await connection.close()
 
 
 class _ShiftedStore:

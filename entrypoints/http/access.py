@@ -7,7 +7,6 @@ where people choose the secret).
 
 import hashlib
 import hmac
-import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,13 +15,12 @@ from msgspec.structs import replace
 
 from domain.service import Caller
 from domain.task import ANONYMOUS
-from entrypoints.http.errors import RATE_LIMITED, UNAUTHORIZED, Refusal
+from entrypoints.http.errors import RATE_LIMITED, UNAUTHORIZED, Refusal, retry_in
 from settings.conversion import convert
 from settings.schema import ApiKey
 
 OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/api/v1/health", "/openapi.json"})
 OPEN_PREFIX: Final = "/schema"
-LONGEST_WAIT_SECONDS: Final = 60
 
 _PREFIX: Final = "ta_"  # so that scanners for leaked secrets can know one
 _RANDOM_BYTES: Final = 32
@@ -46,8 +44,7 @@ class Access:
         wait = holder.seconds_to_wait()
         if wait == 0.0:
             return holder.caller
-        seconds = max(1, min(math.ceil(wait), LONGEST_WAIT_SECONDS))
-        return replace(RATE_LIMITED, retry_after=seconds)
+        return replace(RATE_LIMITED, retry_after=retry_in(wait))
 
     def _holder_of(self, key: bytes) -> "_Holder | None":
         """Compares with every key, in the same time wherever they differ."""

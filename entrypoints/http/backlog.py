@@ -1,15 +1,14 @@
 """When to come back: what every `Retry-After` says that the queue decides."""
 
 import asyncio
-from math import ceil, inf
+from math import inf
 from typing import Final
 
 from domain.errors import StoreUnavailable
 from domain.service import TaskService
+from entrypoints.http.errors import retry_in
 
 READ_EVERY_SECONDS: Final = 1.0
-_SHORTEST_SECONDS: Final = 1
-_LONGEST_SECONDS: Final = 60  # widely used clients ignore more
 
 
 class Backlog:
@@ -17,11 +16,11 @@ class Backlog:
 
     def __init__(self, tasks: TaskService) -> None:
         self._tasks = tasks
-        self._seconds = _SHORTEST_SECONDS
+        self._seconds = retry_in(0)
         self._read_at = -inf
 
     async def seconds(self) -> int:
-        """After how many seconds to come back, 1 … 60."""
+        """After how many seconds to come back (`retry_in`)."""
         now = asyncio.get_running_loop().time()
         if now - self._read_at >= READ_EVERY_SECONDS:
             self._read_at = now
@@ -33,4 +32,4 @@ class Backlog:
             waited = await self._tasks.backlog_seconds()
         except StoreUnavailable:
             return  # what was so a moment ago will do
-        self._seconds = ceil(min(max(waited, _SHORTEST_SECONDS), _LONGEST_SECONDS))
+        self._seconds = retry_in(waited)

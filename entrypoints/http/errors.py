@@ -6,6 +6,7 @@ repeats more than `SHOWN_CHARACTERS` of what was sent, and none of it comes from
 
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 import msgspec
@@ -29,8 +30,13 @@ from entrypoints.http.schemas import (
 SHOWN_CHARACTERS: Final = 100
 
 
+def retry_in(seconds: float) -> int:
+    """A wait as `Retry-After` tells it: whole seconds, 1 … 60, for many clients ignore more."""
+    return ceil(min(max(seconds, 1), 60))
+
+
 class Refusal(Struct, frozen=True):
-    """One row of the error table. `retry_after` in seconds, 1 … 60; None where it has no use."""
+    """One row of the error table. `retry_after` is as `retry_in` gives it; None: it has no use."""
 
     status: int
     code: str

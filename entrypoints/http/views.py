@@ -98,7 +98,9 @@ def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:
     workers = queue.workers
     nobody = LiveTasks(0, 0)
     return Queue(
-        by_status=_sums(queue.lines, lambda _: "all").get("all", nobody),
+        by_status=LiveTasks(
+            sum(line.pending for line in queue.lines), sum(line.running for line in queue.lines)
+        ),
         by_executor={
             name: _load(by_executor.get(name, nobody), workers.get(name, 0))
             for name in sorted(by_executor.keys() | workers.keys())

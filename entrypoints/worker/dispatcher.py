@@ -69,8 +69,6 @@ _LAST_WRITES_SECONDS = 0.7
 _LAST_WRITES_POLL_SECONDS = 0.01
 _NOT_STORABLE = TaskError("result_not_storable", "the store could not take the result", False)
 
-log = structlog.get_logger()
-
 
 class DispatcherOptions(Struct, frozen=True, kw_only=True):
     """`worker` names this process among others; `executor_limits` names every executor."""
@@ -116,7 +114,7 @@ class Dispatcher:
         self._options = options
         self._clock = clock
         self._readiness = readiness
-        self._log = log.bind()  # `log` itself binds anew at each call, a tenth of what a task costs
+        self._log = structlog.get_logger().bind()  # each call of an unbound one binds it
         self._slots = Slots(options.max_concurrent_tasks, options.executor_limits)
         self._trusted_seconds = options.lease_seconds * (1 - _LEASE_MARGIN)
 

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -14,6 +12,7 @@ from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
 from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
 from adapters.stores.postgres.store import SESSION, SQL
+from adapters.testing.postgres_schema import connected
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnusable
 from domain.events import Output
@@ -26,15 +25,6 @@ LEASE = 30.0
 
 def node(dsn: str) -> PostgresTaskStore:
     return PostgresTaskStore(PostgresOptions(dsn=dsn, pool_size=4), SystemClock())
-
-
-@asynccontextmanager
-async def statements(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def test_two_nodes_that_claim_at_once_get_each_task_once(dsn: str) -> None:
@@ -91,7 +81,7 @@ async def test_a_hint_that_comes_with_the_end_of_its_connection_does_no_harm(dsn
         told.set()
 
     asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
-    async with statements(dsn) as server, Hints(connect, time.monotonic) as hints:
+    async with connected(dsn) as server, Hints(connect, time.monotonic) as hints:
         hints.on_work(end_connection)
         hints.on_cancel(end_connection)
         async with asyncio.timeout(DEADLINE):
@@ -140,7 +130,7 @@ async def test_a_server_that_is_not_there_cannot_be_used() -> None:
 async def test_a_newer_schema_is_refused_and_left_alone(dsn: str) -> None:
     async with node(dsn):
         pass
-    async with statements(dsn) as server:
+    async with connected(dsn) as server:
         await server.execute("INSERT INTO task_schema (version) VALUES ($1)", NEWEST + 1)
         with pytest.raises(StoreUnusable, match=f"version {NEWEST + 1}"):
             async with node(dsn):
@@ -154,7 +144,7 @@ async def test_without_migrating_an_empty_schema_is_refused_and_left_empty(dsn: 
             PostgresOptions(dsn=dsn, migrate_on_start=False), SystemClock()
         ):
             pass
-    async with statements(dsn) as server:
+    async with connected(dsn) as server:
         assert await server.fetchval("SELECT to_regclass('task_schema')") is None
 
 

@@ -6,18 +6,18 @@ known, as for the first calls of a connection, and once for any values, as it pl
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore, connections
 from adapters.stores.postgres.connections import Connections
-from adapters.stores.postgres.rows import in_order
 from adapters.stores.postgres.store import SQL
+from adapters.testing.postgres_schema import connected
 from adapters.testing.store_case import RESULT, new_task
 from domain.events import Output
 from domain.inference import Routes
@@ -50,7 +50,8 @@ INDEXES = {
     },
     "reroute_tasks": {"task_in_turn", "task_waiting", "task_pkey"},
     "get_payload": {"task_id_key", "task_payload_pkey"},
-    "find_tasks": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
+    "find_newest_first": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
+    "find_oldest_first": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
     "find_submitted": {"task_idempotency", "task_result_pkey"},
     "free_keys": {"task_idempotency"},
     "find_standings": {"task_id_key"},
@@ -105,27 +106,18 @@ def filled(request: pytest.FixtureRequest, dsn: str) -> str:
 async def fill(dsn: str, finished: int, pending: int) -> None:
     async with PostgresTaskStore(PostgresOptions(dsn=dsn), SystemClock()):
         pass
-    async with statements(dsn) as server:
+    async with connected(dsn) as server:
         await server.fetch(FILL, finished, RUNNING, pending)
         for table in TABLES:
             await server.execute(f"ANALYZE {table}")
 
 
-@asynccontextmanager
-async def statements(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def test_each_statement_finds_its_tasks_by_an_index(filled, monkeypatch):
     sent = await statements_of_a_life(filled, monkeypatch)
     assert sent.keys() == SQL.keys() == INDEXES.keys()
-    async with statements(filled) as server:
+    async with connected(filled) as server:
         for name, values in sent.items():
-            prepared = await server.prepare(text_of(name))
+            prepared = await server.prepare(SQL[name])
             check_plan(name, await prepared.explain(*values))
             check_plan(name, await plan_for_any_values(server, name, len(values)))
 
@@ -134,7 +126,7 @@ async def statements_of_a_life(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[object, ...]]:
     """What the store sends when each of its methods is called, by the name of the statement."""
-    names = {text_of(name): name for name in SQL}
+    names = {SQL[name]: name for name in SQL}
     sent: dict[str, tuple[object, ...]] = {}
     send = Connections.fetch
 
@@ -158,7 +150,9 @@ async def statements_of_a_life(
         await store.purge(OLD_AND_MANY, 100)
         await store.reroute(["one"], Routes({"small": "one"}, "one"))
         await store.payload(task.id, ANONYMOUS)
-        await store.find(TaskQuery(owner=ANONYMOUS, with_result=True, with_input=True))
+        query = TaskQuery(owner=ANONYMOUS, with_result=True, with_input=True)
+        await store.find(query)
+        await store.find(replace(query, newest_first=False))
         await store.standings([task.id])
         await store.log(task.id, ANONYMOUS, 0, 100)
         await store.interruptions(fences)
@@ -177,18 +171,14 @@ async def submit_the_same_a_day_later(store: PostgresTaskStore, dsn: str) -> Non
     asked = {"idempotency": Idempotency("key", b"print")}
     limits = SubmitLimits(10_000_000, OLD_AND_MANY)
     await store.submit([new_task(**asked)], limits)
-    async with statements(dsn) as server:
+    async with connected(dsn) as server:
         await server.execute("UPDATE task SET created_at = 0 WHERE idempotency_key = 'key'")
     await store.submit([new_task(**asked)], limits)
 
 
-def text_of(name: str) -> str:
-    return in_order(SQL[name], newest_first=True)
-
-
 async def plan_for_any_values(server: asyncpg.Connection, name: str, values: int) -> Any:
     await server.execute("SET plan_cache_mode = force_generic_plan")
-    await server.execute(f"PREPARE {name} AS {text_of(name)}")
+    await server.execute(f"PREPARE {name} AS {SQL[name]}")
     arguments = f"({', '.join(['NULL'] * values)})" if values else ""
     plan = await server.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name} {arguments}")
     await server.execute("RESET plan_cache_mode")
@@ -226,7 +216,7 @@ async def test_who_idled_on_empty_tables_does_not_read_all_of_them_once_they_are
     async with (
         PostgresTaskStore(options, SystemClock()) as idle,
         PostgresTaskStore(options, SystemClock()) as busy,
-        statements(dsn) as server,
+        connected(dsn) as server,
     ):
         await server.execute(f"VACUUM ANALYZE {', '.join(TABLES)}")
         for _ in range(IDLE_ROUNDS):

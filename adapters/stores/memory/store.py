@@ -226,7 +226,7 @@ class MemoryTaskStore(LocalFeed):
         """See `TaskQueue.settle`."""
         now = self._clock.now()
         written = [self._settle(outcome, now) for outcome in outcomes]
-        self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
+        self.tell_moves(outcomes, written)
         return written
 
     async def append(self, entries: Sequence[Entry]) -> list[bool]:
@@ -245,8 +245,7 @@ class MemoryTaskStore(LocalFeed):
         now, monotonic = self._clock.now(), self._clock.monotonic()
         expired = [task_id for task_id, lease in self._leases.items() if lease.until < monotonic]
         reclaimed = [self._reclaim(task_id, now, max_crashes) for task_id in expired[:limit]]
-        statuses = [one.status for one in reclaimed]
-        self.tell_moves([one.fence.task_id for one in reclaimed], statuses)
+        self.tell_moves(reclaimed, [one.status for one in reclaimed])
         return reclaimed
 
     async def expire(self, limit: int) -> int:

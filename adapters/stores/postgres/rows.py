@@ -178,14 +178,8 @@ def claim_of(row: Mapping[str, Any]) -> Claim:
     return Claim(task_of(row), row["input"], row["options"])
 
 
-def in_order(statement: str, *, newest_first: bool) -> str:
-    """`find_tasks.sql` for one of both orders."""
-    before, down, up = ("<", "DESC", "ASC") if newest_first else (">", "ASC", "DESC")
-    return statement.replace("{<}", before).replace("{DESC}", down).replace("{ASC}", up)
-
-
 def asked(query: TaskQuery) -> tuple[Any, ...]:
-    """The values of `find_tasks.sql`."""
+    """The values of `find_{order}.sql`."""
     edge = _LARGEST if query.newest_first else _SMALLEST
     start = query.start or Position(edge, edge)
     return (
@@ -205,7 +199,7 @@ def asked(query: TaskQuery) -> tuple[Any, ...]:
 
 
 def page_of(rows: Sequence[Mapping[str, Any]], query: TaskQuery) -> Page:
-    """The page of the rows of `find_tasks.sql`, which gives one more than asked for, if it can."""
+    """The page of the rows of `find_{order}.sql`: one more than asked for, where there is one."""
     found = [Found(task_of(row), row["input"]) for row in rows[: query.limit] if row["id"]]
     if len(rows) > query.limit:
         last = rows[query.limit - 1]

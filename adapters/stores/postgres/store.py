@@ -27,7 +27,6 @@ from adapters.stores.postgres.rows import (
     asked,
     claim_of,
     columns_of,
-    in_order,
     log_page_of,
     microseconds,
     page_of,
@@ -67,8 +66,6 @@ from domain.retention import RetentionPolicy
 from domain.task import DEADLINE_EXCEEDED, WORKER_LOST, NewTask, Task, TaskStatus, worker_lost
 
 SQL: Final = statements_of(__package__)
-_FIND_NEWEST: Final = in_order(SQL["find_tasks"], newest_first=True)
-_FIND_OLDEST: Final = in_order(SQL["find_tasks"], newest_first=False)
 
 ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
@@ -194,7 +191,7 @@ class PostgresTaskStore:
 
     async def find(self, query: TaskQuery) -> Page:
         """See `TaskStore.find`."""
-        statement = _FIND_NEWEST if query.newest_first else _FIND_OLDEST
+        statement = SQL["find_newest_first" if query.newest_first else "find_oldest_first"]
         return page_of(await self._fetch(statement, *asked(query)), query)
 
     async def queue_position(self, task: Task) -> int | None:
@@ -291,8 +288,7 @@ class PostgresTaskStore:
         if not outcomes:
             return []
         statuses = await self._settles(outcomes)
-        ids = [outcome.fence.task_id for outcome in outcomes]
-        self._hints.tell_moves(ids, statuses)
+        self._hints.tell_moves(outcomes, statuses)
         return statuses
 
     async def append(self, entries: Sequence[Entry]) -> list[bool]:
@@ -318,11 +314,11 @@ class PostgresTaskStore:
         """See `TaskQueue.reclaim`."""
         error = json_text(worker_lost(max_crashes))
         rows = await self._fetch(SQL["reclaim_tasks"], max_crashes, limit, error, WORKER_LOST)
-        statuses = [TaskStatus(row["status"]) for row in rows]
-        self._hints.tell_moves([row["id"] for row in rows], statuses)
-        return [
+        reclaimed = [
             Reclaimed(Fence(row["id"], row["attempt"]), TaskStatus(row["status"])) for row in rows
         ]
+        self._hints.tell_moves(reclaimed, [one.status for one in reclaimed])
+        return reclaimed
 
     async def expire(self, limit: int) -> int:
         """See `TaskQueue.expire`."""

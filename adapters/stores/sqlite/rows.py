@@ -115,7 +115,7 @@ def event_rows(number: int, entry: Entry) -> list[dict[str, Any]]:
 
 
 def searched(query: TaskQuery) -> dict[str, Any]:
-    """The values of `find_newest_first.sql` and `find_oldest_first.sql`, but for the owner."""
+    """The values of `find_{order}.sql`, but for the owner."""
     after, before = _bounds(query)
     return {
         "statuses": json_text(query.statuses),

@@ -215,7 +215,7 @@ class SqliteTaskStore(LocalFeed):
     async def settle(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
         """See `TaskQueue.settle`."""
         written = await self._writer.call(partial(self._tables.settle, outcomes))
-        self.tell_moves([outcome.fence.task_id for outcome in outcomes], written)
+        self.tell_moves(outcomes, written)
         return written
 
     async def append(self, entries: Sequence[Entry]) -> list[bool]:
@@ -231,7 +231,7 @@ class SqliteTaskStore(LocalFeed):
     async def reclaim(self, max_crashes: int, limit: int) -> list[Reclaimed]:
         """See `TaskQueue.reclaim`."""
         reclaimed = await self._writer.call(partial(self._tables.reclaim, max_crashes, limit))
-        self.tell_moves([one.fence.task_id for one in reclaimed], [one.status for one in reclaimed])
+        self.tell_moves(reclaimed, [one.status for one in reclaimed])
         return reclaimed
 
     async def expire(self, limit: int) -> int:

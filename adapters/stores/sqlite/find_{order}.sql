@@ -9,4 +9,4 @@ WHERE
     owner = :owner
     AND (created_at, number) > (:after_created_at, :after_number)
     AND (created_at, number) < (:before_created_at, :before_number)
-ORDER BY created_at DESC, number DESC
+ORDER BY created_at {DESC}, number {DESC}
