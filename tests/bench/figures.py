@@ -6,20 +6,25 @@ from bench import Figure
 from claims import CLAIM
 from footprint import FSYNCS, RESIDENT, START
 from latency import IDLE, PACED, WAKE_UP
-from throughput import DRAIN, GET, KEPT, SUBMIT, SUBMIT_AND_RUN
+from throughput import DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
+from waits import LONG_POLL, WAITERS
 from workers import WORKERS
 
 FIGURES: Final[tuple[Figure, ...]] = (
     SUBMIT,
     SUBMIT_AND_RUN,
+    KEYED,
     GET,
     DRAIN,
     WORKERS,
     KEPT,
+    LIST,
     RESIDENT,
     IDLE,
     WAKE_UP,
     PACED,
+    LONG_POLL,
+    WAITERS,
     START,
     FSYNCS,
     CLAIM,

@@ -27,7 +27,7 @@ def _stored(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
 
 
 def _run(bench: Bench, server: Server, number: int) -> None:
-    answers = bench.load(load.each, server, [tasks.submit("x" * _LETTERS)] * number)
+    answers = bench.load(load.each, server, [tasks.submit(text="x" * _LETTERS)] * number)
     tasks.finished(bench, server, tasks.ids(answers)[-100:])
 
 

@@ -20,7 +20,7 @@ from contestants import (
 from load import Answers
 from servers import Server
 
-_IDLE_PER_SECOND = 50
+IDLE_PER_SECOND = 50
 _PACED_PER_SECOND = 100
 _STAMPING: Final = {
     "EXECUTORS__STAMPING__KIND": "stamping:StampingExecutor",
@@ -29,39 +29,39 @@ _STAMPING: Final = {
 
 
 def _answered(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
-    answers = bench.load(load.paced, server, bench.scale.seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
-    return {label: _percentile(50, answers.sent, answers.received)}
+    answers = bench.load(load.paced, server, bench.scale.seconds, tasks.SUBMIT, IDLE_PER_SECOND)
+    return {label: percentile(50, answers.sent, answers.received)}
 
 
 def _begun(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     """From the sending of the submit to the first line that the executor runs."""
     answers, began = _run(bench, server, bench.scale.seconds)
-    return {label: _percentile(50, answers.sent, began)}
+    return {label: percentile(50, answers.sent, began)}
 
 
-def _answered_at_length(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+def answered_at_length(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     seconds = bench.scale.paced_seconds
-    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
-    return _middle_and_end(label, answers.sent, answers.received)
+    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, IDLE_PER_SECOND)
+    return middle_and_end(label, answers.sent, answers.received)
 
 
 def _begun_at_length(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     answers, began = _run(bench, server, bench.scale.paced_seconds)
-    return _middle_and_end(label, answers.sent, began)
+    return middle_and_end(label, answers.sent, began)
 
 
 def _run(bench: Bench, server: Server, seconds: float) -> tuple[Answers, list[float]]:
     """Submit for so long; the answers, and when the execution of each task began."""
-    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, _IDLE_PER_SECOND)
+    answers = bench.load(load.paced, server, seconds, tasks.SUBMIT, IDLE_PER_SECOND)
     made = tasks.ids(answers)
     views = tasks.finished(bench, server, made)
     return answers, [views[task_id].result["output"] for task_id in made]
 
 
-def _middle_and_end(
+def middle_and_end(
     label: str, begins: Sequence[float], ends: Sequence[float]
 ) -> Mapping[str, float]:
-    return {f"{label}, p{percent}": _percentile(percent, begins, ends) for percent in (50, 99)}
+    return {f"{label}, p{percent}": percentile(percent, begins, ends) for percent in (50, 99)}
 
 
 def _paced(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
@@ -73,12 +73,12 @@ def _paced(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     ends = [view.completed_at for view in (views[task_id] for task_id in made)]
     completed = [end.timestamp() for end in ends if end]
     return {
-        f"{label}: submit answered, p99": _percentile(99, answers.sent, answers.received),
-        f"{label}: completed, p99": _percentile(99, answers.sent, completed),
+        f"{label}: submit answered, p99": percentile(99, answers.sent, answers.received),
+        f"{label}: completed, p99": percentile(99, answers.sent, completed),
     }
 
 
-def _percentile(percent: int, begins: Sequence[float], ends: Sequence[float]) -> float:
+def percentile(percent: int, begins: Sequence[float], ends: Sequence[float]) -> float:
     """Of the milliseconds between, pair by pair."""
     spans = [(end - begin) * 1000 for begin, end in zip(begins, ends, strict=True)]
     return statistics.quantiles(spans, n=100)[percent - 1]
@@ -105,7 +105,7 @@ WAKE_UP = Figure(
     "the same for 20 s on PostgreSQL: API and worker in one process, and in two; p50 and p99",
     "ms",
     [
-        sampled("bare Litestar", BARE, _answered_at_length),
+        sampled("bare Litestar", BARE, answered_at_length),
         sampled("one process", in_postgres(QUIET, _STAMPING), _begun_at_length),
         sampled("two processes", in_two_processes(QUIET, _STAMPING), _begun_at_length),
     ],

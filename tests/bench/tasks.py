@@ -26,11 +26,12 @@ class View(msgspec.Struct):
 _view = msgspec.json.Decoder(View)
 
 
-def submit(text: str = "hello", **options: object) -> bytes:
-    """A request that creates a task."""
+def submit(*headers: str, text: str = "hello", **options: object) -> bytes:
+    """A request that creates a task. `headers` are more of these, as `Name: value`."""
     body = msgspec.json.encode({"input": text, "options": {"model": "bench", **options}})
+    more = "".join(f"{header}\r\n" for header in headers)
     head = (
-        "POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n"
+        f"POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -45,8 +46,21 @@ def ids(answers: Answers) -> list[str]:
     return [_view.decode(body).task_id for body in answers.bodies]
 
 
-def get(task_id: str) -> bytes:
-    return f"GET /api/v1/task/{task_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+def get(task_id: str, *headers: str) -> bytes:
+    more = "".join(f"{header}\r\n" for header in headers)
+    return f"GET /api/v1/task/{task_id} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode()
+
+
+def listed(query: str) -> bytes:
+    """A request for a page of tasks."""
+    return f"GET /api/v1/task?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def completed_at(body: bytes) -> float:
+    """When the task of this answer ended; it has."""
+    ended = _view.decode(body).completed_at
+    assert ended is not None
+    return ended.timestamp()
 
 
 def finished(bench: Bench, server: Server, task_ids: Sequence[str]) -> dict[str, View]:

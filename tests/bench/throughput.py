@@ -1,5 +1,6 @@
 """Requests and tasks a second, 64 clients at once."""
 
+import uuid
 from collections.abc import Mapping
 
 import load
@@ -13,6 +14,7 @@ from contestants import (
     RAW,
     SCANNING,
     SQLITE,
+    Measurement,
     fresh,
     in_postgres,
     kept_in_memory,
@@ -23,6 +25,8 @@ from contestants import (
 from servers import Server
 
 _READ = 500
+_LISTED = 20
+_KEYS_PER_SECOND = 20_000  # more than any store takes
 
 
 def _submit(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
@@ -128,6 +132,67 @@ DRAIN = Figure(
         Line("original design without its scan"),
         Line("memory", "original design without its scan", at_least=0.8),
         Line("SQLite", "original design without its scan", at_least=0.5),
+    ],
+)
+
+
+def _submit_under_keys(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    """Each under a key of its own."""
+    run = uuid.uuid4().hex
+    number = round(_KEYS_PER_SECOND * bench.scale.seconds)
+    keys = [f"Idempotency-Key: {run}-{key}" for key in range(number)]
+    requests = [tasks.submit(key, delay_seconds=3600) for key in keys]
+    return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
+
+
+def _list(query: str) -> Measurement:
+    def measure(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+        tasks.ids(bench.load(load.each, server, [tasks.SUBMIT] * _LISTED))
+        page = tasks.listed(query)
+        return {label: bench.load(load.during, server, bench.scale.seconds, [page]).per_second}
+
+    return measure
+
+
+KEYED = Figure(
+    "keyed",
+    "submit, 64 clients, each under an idempotency key of its own",
+    "/s",
+    [
+        sampled("memory", service(MEMORY, QUIET), _submit),
+        sampled("memory, with a key", service(MEMORY, QUIET), _submit_under_keys),
+        sampled("SQLite", service(SQLITE, QUIET), _submit),
+        sampled("SQLite, with a key", service(SQLITE, QUIET), _submit_under_keys),
+        sampled("PostgreSQL", in_postgres(QUIET), _submit),
+        sampled("PostgreSQL, with a key", in_postgres(QUIET), _submit_under_keys),
+    ],
+    [
+        Line("memory"),
+        Line("memory, with a key", "memory"),
+        Line("SQLite"),
+        Line("SQLite, with a key", "SQLite"),
+        Line("PostgreSQL"),
+        Line("PostgreSQL, with a key", "PostgreSQL"),
+    ],
+)
+
+LIST = Figure(
+    "list",
+    f"list of the newest {_LISTED} tasks, 64 clients, with 1,000,000 finished tasks kept",
+    "/s",
+    [
+        sampled("memory, few kept", service(MEMORY, QUIET), _list("limit=20")),
+        sampled("memory, 1,000,000 kept", kept_in_memory, _list("limit=20")),
+        sampled("SQLite, few kept", service(SQLITE, QUIET), _list("limit=20")),
+        sampled("SQLite, 1,000,000 kept", kept_in_sqlite, _list("limit=20")),
+        sampled("SQLite, 1,000,000 kept, none matches", kept_in_sqlite, _list("status=failed")),
+    ],
+    [
+        Line("memory, few kept"),
+        Line("memory, 1,000,000 kept", "memory, few kept"),
+        Line("SQLite, few kept"),
+        Line("SQLite, 1,000,000 kept", "SQLite, few kept"),
+        Line("SQLite, 1,000,000 kept, none matches", "SQLite, few kept"),
     ],
 )
 
