@@ -117,11 +117,14 @@ class MemoryTaskStore(LocalFeed):
     async def find(self, query: TaskQuery) -> Page:
         """See `TaskStore.find`."""
         found: list[Found] = []
-        for looked_at, row in enumerate(self._walk(query), 1):
-            if query.matches(row.task):
+        last = Position(0, 0)
+        for looked_at, row in enumerate(self._walk(query)):
+            matches = query.matches(row.task)
+            if looked_at == ROWS_PER_PAGE or (matches and len(found) == query.limit):
+                return Page(found, last)
+            last = Position(row.created_at, row.number)
+            if matches:
                 found.append(_found(row, query))
-            if len(found) == query.limit or looked_at == ROWS_PER_PAGE:
-                return Page(found, Position(row.created_at, row.number))
         return Page(found, None)
 
     async def queue_position(self, task: Task) -> int | None:

@@ -43,7 +43,7 @@ def find(connection: sqlite3.Connection, query: TaskQuery) -> Page:
     found: list[Found] = []
     last = Position(0, 0)
     for looked_at, (created_at, number, matches) in enumerate(_walk(connection, query)):
-        if len(found) == query.limit or looked_at == ROWS_PER_PAGE:
+        if looked_at == ROWS_PER_PAGE or (matches and len(found) == query.limit):
             return Page(found, last)
         last = Position(created_at, number)
         if matches:

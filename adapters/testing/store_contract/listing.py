@@ -150,14 +150,25 @@ class Listing(Contract):
 
     @pytest.mark.parametrize("limit", [1, 4, 5, 6])
     @on_event_loop
-    async def test_a_page_has_so_many_tasks_and_says_where_more_may_follow(
+    async def test_a_page_has_so_many_tasks_and_says_whether_more_follow(
         self, case: Case, limit: int
     ) -> None:
         tasks = await case.submit(*(new_task() for _ in range(5)))
         page = await case.store.find(query(newest_first=False, limit=limit))
         assert [one.task for one in page.found] == tasks[:limit]
-        assert (page.next is None) or limit <= 5
+        assert (page.next is None) == (limit >= 5)
         assert await walk(case, query(newest_first=False, limit=limit)) == tasks
+
+    @BOTH_ORDERS
+    @on_event_loop
+    async def test_a_full_page_after_which_nothing_matches_is_the_last(
+        self, case: Case, newest_first: bool
+    ) -> None:
+        news = [new_task(executor=name) for name in ("echo", "rare", "rare", "echo")]
+        tasks = await case.submit(*news)
+        page = await case.store.find(query(executor="rare", newest_first=newest_first, limit=2))
+        assert {one.task.id for one in page.found} == set(ids(tasks[1:3]))
+        assert page.next is None
 
     @BOTH_ORDERS
     @on_event_loop
