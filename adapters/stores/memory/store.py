@@ -394,7 +394,9 @@ class MemoryTaskStore(LocalFeed):
         if task.done:
             self._finish(row, task)
         else:
-            self._enqueue(row, task, now)
+            # What kept its turn was due when it was claimed, whatever the clock says now.
+            keeps_its_turn = task.due_at == row.task.due_at
+            self._enqueue(row, task, task.due_at if keeps_its_turn else now)
 
     def _move(self, row: Row, task: Task) -> None:
         self._count[row.task.status] -= 1

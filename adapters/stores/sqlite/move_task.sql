@@ -3,7 +3,7 @@ SET
     status = :status,
     rank = :rank,
     due_at = :due_at,
-    is_waiting = :due_at > :now,
+    is_waiting = :is_waiting,
     failures = :failures,
     crashes = :crashes,
     started_at = :started_at,

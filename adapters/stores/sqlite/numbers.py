@@ -31,7 +31,6 @@ class Numbers(Struct):
         if instant is not None:
             self.oldest_completion = min(self.oldest_completion or instant, instant)
 
-    def note_waiting(self, due_at: int, now: int) -> None:
-        """A task is due then; where that is later than now, it waits."""
-        if due_at > now:
-            self.first_due = min(self.first_due or due_at, due_at)
+    def note_waiting(self, due_at: int) -> None:
+        """A task waits until then."""
+        self.first_due = min(self.first_due or due_at, due_at)

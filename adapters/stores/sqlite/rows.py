@@ -75,14 +75,14 @@ def finished(outcome: Completed | Failed, now: int) -> dict[str, Any]:
     return values | {"status": status, "failed": 1, "usage": None, "error": error}
 
 
-def moved(task: Task, now: int) -> dict[str, Any]:
+def moved(task: Task, is_waiting: bool) -> dict[str, Any]:
     """The values of `move_task.sql`, for a task after any move but a claim or a result."""
     return {
         "id": task.id,
-        "now": now,
         "status": task.status.value,
         "rank": task.rank,
         "due_at": task.due_at,
+        "is_waiting": is_waiting,
         "failures": task.failures,
         "crashes": task.crashes,
         "started_at": task.started_at,

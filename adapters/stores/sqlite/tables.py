@@ -209,7 +209,8 @@ class Tables:
         self._numbers.newest += 1
         self._arrivals.add(self._numbers.newest, new, task)
         self._numbers.counts[TaskStatus.PENDING] += 1
-        self._numbers.note_waiting(task.due_at, now)
+        if task.due_at > now:
+            self._numbers.note_waiting(task.due_at)
         return Accepted(task)
 
     def _repeated(self, new: NewTask, now: int) -> Replayed | Mismatch | None:
@@ -291,10 +292,13 @@ class Tables:
         return Reclaimed(Fence(task_id, task.attempt), lost.status)
 
     def _move(self, task: Task, to: Task, now: int) -> Task:
-        self._execute(SQL["move_task"], moved(to, now))
+        # What kept its turn was due when it was claimed, whatever the clock says now.
+        is_waiting = to.due_at > now and to.due_at != task.due_at
+        self._execute(SQL["move_task"], moved(to, is_waiting))
         self._numbers.move(task.status, to.status)
         self._numbers.note_completion(to.completed_at)
-        self._numbers.note_waiting(to.due_at, now)
+        if is_waiting:
+            self._numbers.note_waiting(to.due_at)
         return to
 
     def _reroute(self, executor: str, model: str | None, chosen: str) -> int:

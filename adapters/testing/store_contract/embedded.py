@@ -3,9 +3,10 @@
 import pytest
 from msgspec.structs import replace
 
-from adapters.testing.store_case import HOUR, LEASE, Case, ids, new_task
+from adapters.testing.store_case import BUSY, HOUR, LEASE, RETRY_SECONDS, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from adapters.testing.store_contract.listing import BOTH_ORDERS
+from domain.ports import HandedBack, Retry
 from domain.query import TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS
@@ -47,6 +48,47 @@ class Embedded(Contract):
         case.clock.jump(-HOUR)
         [after] = await case.submit()
         assert ids(await case.claim(2)) == [after.id, before.id]
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_back_holds_up_no_task_that_comes_back(
+        self, case: Case
+    ) -> None:
+        handed_back, lost = await case.start(new_task(), new_task())
+        case.clock.jump(-HOUR)
+        await case.settle(HandedBack(handed_back.fence))
+        await case.lose()
+        assert ids(await case.claim(2)) == ids([handed_back, lost])
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumped_back_makes_no_retry_early(self, case: Case) -> None:
+        [claim] = await case.start()
+        case.clock.jump(-HOUR)
+        await case.settle(Retry(claim.fence, BUSY, RETRY_SECONDS))
+        case.clock.advance(RETRY_SECONDS - 0.001)
+        assert await case.claim() == []
+        case.clock.advance(0.001)
+        assert ids(await case.claim()) == [claim.task.id]
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_back_turns_no_order_round(self, case: Case) -> None:
+        [third, second] = await case.submit(new_task(), new_task(head_start_seconds=60))
+        case.clock.jump(-HOUR)
+        [first, last] = await case.submit(
+            new_task(head_start_seconds=-60), new_task(head_start_seconds=-2 * HOUR)
+        )
+        for expected in (first, second, third, last):
+            assert ids(await case.claim()) == [expected.id]
+
+    @on_event_loop
+    async def test_a_wall_clock_that_jumps_back_makes_no_wait_negative(self, case: Case) -> None:
+        await case.submit()
+        case.clock.jump(-HOUR)
+        assert await case.store.backlog_seconds() == 0
+        assert (await case.store.queue(ANONYMOUS)).oldest_pending_seconds in {None, 0}
+        await case.submit()
+        case.clock.advance(5)
+        assert await case.store.backlog_seconds() == 5
+        assert (await case.store.queue(ANONYMOUS)).oldest_pending_seconds == 5
 
     @BOTH_ORDERS
     @on_event_loop

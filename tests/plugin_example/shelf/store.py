@@ -67,7 +67,7 @@ class ShelfTaskStore(Hints):
         self._workers: dict[str, tuple[Collection[str], float]] = {}
         self._numbers: dict[str, int] = {}  # the order of acceptance
         self._counter = count(1)
-        self._in_turn: set[str] = set()  # pending tasks that were due once, whatever the clock says
+        self._in_turn: set[str] = set()  # tasks that were due once, whatever the clock says now
         self._recorded: defaultdict[str, list[Event]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
@@ -161,7 +161,7 @@ class ShelfTaskStore(Hints):
     async def backlog_seconds(self) -> float:
         executors = {task.executor for task in self._tasks.values()}
         first = [due[0] for due in map(self._due, executors) if due]
-        return max((self._waits(task) for task in first), default=0.0)
+        return max([0.0, *map(self._waits, first)])
 
     async def counts(self) -> TaskCounts:
         return TaskCounts(**Counter(task.status.value for task in self._tasks.values()))
@@ -233,13 +233,13 @@ class ShelfTaskStore(Hints):
         return [task for task in self._tasks.values() if task.status is status]
 
     def _put(self, task: Task) -> None:
-        self._tasks[task.id] = task
+        before, self._tasks[task.id] = self._tasks.get(task.id), task
         if task.status is not TaskStatus.RUNNING:
             self._leases.pop(task.id, None)
-        if task.status is TaskStatus.PENDING and task.due_at <= self._clock.now():
-            self._in_turn.add(task.id)
-        elif task.status is not TaskStatus.PENDING:
+        if before and before.due_at != task.due_at:
             self._in_turn.discard(task.id)
+        if self._waits(task) >= 0:
+            self._in_turn.add(task.id)
         if task.done:
             self.tell("end", [task.id])
         if task.status is TaskStatus.PENDING:
@@ -331,6 +331,7 @@ class ShelfTaskStore(Hints):
 
     def _remove(self, task: Task) -> None:
         del self._tasks[task.id], self._payloads[task.id], self._numbers[task.id]
+        self._keys = {key: held for key, held in self._keys.items() if held[1] != task.id}
         self._leases.pop(task.id, None)
         self._recorded.pop(task.id, None)
         self._in_turn.discard(task.id)

@@ -9,14 +9,25 @@ from shelf.store import ShelfOptions, ShelfTaskStore
 
 from adapters.testing.executor_contract import ExecutorContract, attempt_of
 from adapters.testing.fakes import FakeClock
+from adapters.testing.store_case import Case, new_task
 from adapters.testing.store_contract import EmbeddedStoreContract
+from adapters.testing.store_contract.base import on_event_loop
 from domain.inference import InferenceRequest
 from domain.ports import Store
+from domain.task import ANONYMOUS, Idempotency
 
 
 class TestShelfTaskStore(EmbeddedStoreContract):
     def open_store(self, place: Path, clock: FakeClock) -> AbstractAsyncContextManager[Store]:
         return ShelfTaskStore(ShelfOptions(), clock)
+
+    @on_event_loop
+    async def test_a_removed_task_leaves_nothing_behind(self, case: Case) -> None:
+        [task] = await case.submit(new_task(idempotency=Idempotency("key", b"1")))
+        await case.store.delete(task.id, ANONYMOUS)
+        kept = {name: one for name, one in vars(case.store).items() if isinstance(one, dict | set)}
+        assert kept
+        assert not any(kept.values()), kept
 
 
 class TestShoutExecutor(ExecutorContract):
