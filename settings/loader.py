@@ -66,7 +66,7 @@ def load_settings(
         _check_keys(layer.values, Settings, "", layer.source)
         sources |= dict.fromkeys(_leaf_keys(layer.values, ""), layer.source)
     values = _merged(layers)
-    values["executors"] = _with_options(values.get("executors"))
+    values["executors"] = _with_options(_without_removed(values.get("executors")))
     settings = convert(values, Settings, "", sources)
     _check_together(settings, sources)
     return settings, sources
@@ -180,7 +180,10 @@ def _at(key: str, value: Any, source: str) -> Layer:
 
 
 def _check_keys(values: dict[Any, Any], type_: Any, section: str, source: str) -> None:
-    """Raise for a key that is no text or not in the schema; drop sections that are left empty."""
+    """Raise for a key that is no text or not in the schema; drop sections that are left empty.
+
+    An executor that is left empty stays, to be removed.
+    """
     known = _types_of_keys(type_)
     for name, value in list(values.items()):
         key = join(section, str(name))
@@ -189,7 +192,7 @@ def _check_keys(values: dict[Any, Any], type_: Any, section: str, source: str) -
         if (known is not None and name not in known) or name.startswith("dynaconf_"):
             raise unknown_key(key, known or (), source)
         inner = _type_under(name, type_, known)
-        if value is None and _is_section(inner):
+        if value is None and _is_section(inner) and inner is not ExecutorSettings:
             del values[name]
         elif isinstance(value, dict):
             _check_keys(value, inner, key, source)
@@ -253,6 +256,17 @@ def _unpacked(value: Any) -> Any:
     return value.items if isinstance(value, _Whole) else value
 
 
+def _without_removed(executors: Any) -> Any:
+    """What a layer set to null is gone, unless a later one sets it anew."""
+    if not isinstance(executors, dict):
+        return executors
+    return {name: values for name, values in executors.items() if not _is_null(values)}
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, VariableText) and from_json(value) is None)
+
+
 def _with_options(executors: Any) -> Any:
     """Move what only an executor's kind knows from beside `kind` into `options`."""
     if not isinstance(executors, dict):
@@ -272,12 +286,21 @@ def _check_together(settings: Settings, sources: Sources) -> None:
     """Raise for values that are fine alone, but not beside each other."""
     chosen = settings.inference.default_executor
     if chosen not in settings.executors:
-        key = "inference.default_executor"
+        key, names = "inference.default_executor", sorted(settings.executors)
         raise SettingsError(
-            f"{key} (from {source_of(key, sources)}) is {chosen!r};"
-            f" allowed: {', '.join(sorted(settings.executors))} (the names under executors)"
+            f"{key} (from {source_of(key, sources)}) is {chosen!r}"
+            f"{_where_removed(chosen, settings, sources)};"
+            f" allowed: {', '.join(names) or 'none is left'} (the names under executors)"
         )
     _check_keys_differ(settings, sources)
+
+
+def _where_removed(name: str, settings: Settings, sources: Sources) -> str:
+    """Where an executor that is not there was set to null; empty if it never was there."""
+    key = f"executors.{name}"
+    if key.lower() not in sources or name.lower() in map(str.lower, settings.executors):
+        return ""
+    return f", but {key} (from {source_of(key, sources)}) is null"
 
 
 def _check_keys_differ(settings: Settings, sources: Sources) -> None:

@@ -151,6 +151,20 @@ def test_a_default_executor_that_does_not_exist_is_told(refusal):
     assert "allowed: echo" in message
 
 
+@pytest.mark.parametrize(("others", "left"), [("", "none is left"), (", gpt: {kind: echo}", "gpt")])
+def test_a_default_executor_that_was_removed_is_told_with_where(refusal, write, others, left):
+    path = write(f"executors: {{echo: null{others}}}")
+    assert refusal(path) == (
+        "inference.default_executor (from settings/default.yaml) is 'echo', but executors.echo"
+        f" (from the file {path}) is null; allowed: {left} (the names under executors)"
+    )
+
+
+def test_a_name_in_another_case_is_not_told_as_removed(refusal, write):
+    path = write("executors: {GPT: {kind: echo}}\ninference: {default_executor: gpt}")
+    assert "is null" not in refusal(path)
+
+
 def test_an_argument_is_named_as_the_option_that_it_is(refusal):
     assert "(from the option --host) is ''" in refusal(arguments={"server.host": ""})
 

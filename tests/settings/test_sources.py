@@ -68,6 +68,26 @@ def test_mappings_merge(load, write):
     }
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"TASK_AGENT_EXECUTORS__ECHO": "null"},
+        {"TASK_AGENT_EXECUTORS": '{"echo": null}'},
+    ],
+)
+def test_an_executor_that_is_null_is_removed(load, write, variables):
+    gpt = write("executors: {gpt: {kind: echo}}\ninference: {default_executor: gpt}", "gpt.yaml")
+    files = [gpt] if variables else [gpt, write("executors: {echo: null}")]
+    assert set(load(*files, **variables)[0].executors) == {"gpt"}
+
+
+def test_an_executor_that_was_removed_may_be_set_anew(load, write):
+    first = write("executors: {echo: null}", "first.yaml")
+    second = write("executors: {echo: {kind: echo, models: [a]}}", "second.yaml")
+    assert load(first, second)[0].executors["echo"].models == ["a"]
+
+
 def test_a_variable_reaches_a_name_whatever_its_case(load, write):
     mixed = write("executors: {MyModel: {kind: echo}}")
     settings, _ = load(mixed, TASK_AGENT_EXECUTORS__MYMODEL__MODELS='["a"]')
@@ -150,8 +170,9 @@ def test_dev_mode_overrides_everything(load, words, dev_mode):
 
 
 def test_an_empty_section_changes_nothing(load, write):
-    settings, _ = load(write("server:\nexecutors:\n  echo:\nlogging:\n"), ENV="production")
+    settings, _ = load(write("server:\nexecutors:\nlogging:\n"), ENV="production")
     assert settings.server == Settings().server
+    assert settings.executors == Settings().executors
     assert settings.logging.format == "json"
 
 
