@@ -53,7 +53,6 @@ INDEXES = {
     "find_newest_first": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
     "find_oldest_first": {"task_by_owner", "task_pkey", "task_payload_pkey", "task_result_pkey"},
     "find_submitted": {"task_idempotency", "task_result_pkey"},
-    "free_keys": {"task_idempotency"},
     "find_standings": {"task_id_key"},
     "read_log": {"task_id_key", "task_event_pkey", "task_result_pkey"},
     "append_events": {"task_id_key", "task_pkey"},
@@ -161,19 +160,16 @@ async def statements_of_a_life(
         await store.queue(ANONYMOUS)
         await store.expire(100)
         await store.announce("worker", ["one"], 15)
-        await submit_the_same_a_day_later(store, dsn)
+        await submit_the_same_twice(store)
         await store.request_cancel(task.id, ANONYMOUS)
         await store.delete(task.id, ANONYMOUS)
     return sent
 
 
-async def submit_the_same_a_day_later(store: PostgresTaskStore, dsn: str) -> None:
-    asked = {"idempotency": Idempotency("key", b"print")}
-    limits = SubmitLimits(10_000_000, OLD_AND_MANY)
-    await store.submit([new_task(**asked)], limits)
-    async with connected(dsn) as server:
-        await server.execute("UPDATE task SET created_at = 0 WHERE idempotency_key = 'key'")
-    await store.submit([new_task(**asked)], limits)
+async def submit_the_same_twice(store: PostgresTaskStore) -> None:
+    for _ in range(2):
+        new = new_task(idempotency=Idempotency("key", b"print"))
+        await store.submit([new], SubmitLimits(10_000_000, OLD_AND_MANY))
 
 
 async def plan_for_any_values(server: asyncpg.Connection, name: str, values: int) -> Any:

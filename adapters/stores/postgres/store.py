@@ -70,6 +70,7 @@ SQL: Final = statements_of(__package__)
 ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 5.0
 _TRIES: Final = 3
+_KEY_KEPT: Final = microseconds(KEY_KEPT_SECONDS)
 _CALLS_PER_STATEMENT: Final = 500
 SESSION: Final = {
     "jit": "off",  # so a claim is not compiled anew each time, for a hundred times what it takes
@@ -374,7 +375,9 @@ class PostgresTaskStore:
         arriving = len(new_tasks)
         if self._room.is_short(limits.retention, arriving, self._clock.monotonic()):
             await self._purge(limits.retention, PURGED_PER_SUBMIT, arriving)
-        rows = await self._fetch(SQL["submit_tasks"], *submitted(new_tasks), limits.max_pending)
+        rows = await self._fetch(
+            SQL["submit_tasks"], *submitted(new_tasks), limits.max_pending, _KEY_KEPT
+        )
         self._room.total = rows[-1]["total"]
         answers: dict[str, SubmitAnswer] = {}
         for new, row in zip(new_tasks, rows, strict=True):
@@ -388,13 +391,8 @@ class PostgresTaskStore:
         """Answers by the ids of the tasks; none for those whose key is free (again)."""
         keys = [(new.owner, new.idempotency.key) for new in new_tasks if new.idempotency]
         owners, names = [owner for owner, _ in keys], [name for _, name in keys]
-        kept = microseconds(KEY_KEPT_SECONDS)
-        rows = await self._fetch(SQL["find_submitted"], owners, names, kept)
-        if any(row["is_stale"] for row in rows):
-            await self._fetch(SQL["free_keys"], owners, names, kept)
-        earlier = {
-            (row["owner"], row["idempotency_key"]): row for row in rows if not row["is_stale"]
-        }
+        rows = await self._fetch(SQL["find_submitted"], owners, names, _KEY_KEPT)
+        earlier = {(row["owner"], row["idempotency_key"]): row for row in rows}
         return {
             new.id: _repeated(new, earlier[key])
             for new, key in zip(new_tasks, keys, strict=True)

@@ -1,5 +1,6 @@
 -- Stores as many of the new tasks, in their order, as there is room for among the pending ones, but
--- none whose idempotency key is there already: in the table, or earlier in this statement.
+-- none whose idempotency key is there already: in the table and not stale (it is freed then), or
+-- earlier in this statement.
 -- Gives one row per new task, in order: its time of creation (null where it was not stored), whether
 -- that was for its key, and how many tasks are pending, and stored at all, from now on.
 WITH arriving AS (
@@ -10,12 +11,19 @@ WITH arriving AS (
       WITH ORDINALITY AS new (id, owner, executor, model, metadata,
                               timeout_seconds, max_attempts, input, options, priority, head_start,
                               delay, run_at, time_left, retry_of, key, fingerprint, place)
+), freed AS (
+    UPDATE task SET idempotency_key = NULL
+      FROM arriving
+     WHERE task.owner = arriving.owner AND idempotency_key = key
+       AND is_first AND created_at < task_now() - $19::bigint
+    RETURNING task.number
 ), fresh AS (
     SELECT *, row_number() OVER (ORDER BY place) AS turn,
            greatest(task_now(), coalesce(run_at, task_now() + delay)) AS due_at
       FROM arriving
      WHERE is_first AND (key IS NULL OR NOT EXISTS (
-               SELECT FROM task WHERE task.owner = arriving.owner AND idempotency_key = key))
+               SELECT FROM task WHERE task.owner = arriving.owner AND idempotency_key = key
+                                  AND created_at >= task_now() - $19::bigint))
 ), waiting AS (
     SELECT sum(pending) AS pending,
            sum(pending + running + completed + failed + cancelled) AS total
@@ -27,7 +35,7 @@ WITH arriving AS (
     SELECT id, owner, 'pending', executor, model, metadata, timeout_seconds, max_attempts,
            priority, coalesce(run_at, task_now() + delay), task_now() + time_left, retry_of,
            due_at - head_start, due_at, due_at > task_now(), task_now(), key, fingerprint
-      FROM fresh, waiting
+      FROM fresh, waiting, (SELECT count(*) FROM freed) AS freed_before
      WHERE turn <= $18::bigint - pending
      ORDER BY place
         ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING

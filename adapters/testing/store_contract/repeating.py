@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from adapters.testing.store_case import KEEP_ALL, NO_LIMITS, Case, new_task
+from adapters.testing.store_case import KEEP_ALL, NO_LIMITS, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
 from domain.ports import (
     KEY_KEPT_SECONDS,
@@ -133,6 +133,13 @@ class Repeating(Contract):
         new = await accept(case, keyed())
         await case.store.delete(old.id, ANONYMOUS)
         assert await submit(case, keyed()) == Replayed(new)
+
+    @on_event_loop
+    async def test_a_key_that_is_free_again_costs_its_task_no_turn(self, case: Case) -> None:
+        old = await accept(case, keyed())
+        case.clock.advance(KEY_KEPT_SECONDS + 1)
+        accepted = await case.submit(keyed(), new_task())
+        assert ids(await case.claim(3)) == ids([old, *accepted])
 
     @on_event_loop
     async def test_a_key_goes_with_its_task(self, case: Case) -> None:
