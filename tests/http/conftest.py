@@ -306,6 +306,14 @@ def make_edge(new_store):
         edge.__exit__()
 
 
+@pytest.fixture
+def two_nodes(new_schema):
+    """Two edges on one PostgreSQL."""
+    settings = settings_of(StoreSettings(backend="postgres", dsn=new_schema()))
+    with Edge(_edge(settings)) as one, Edge(_edge(settings)) as other:
+        yield [one, other]
+
+
 @pytest.fixture(scope="module")
 def service(new_store):
     """The edge with a worker and the echo executor behind it."""
