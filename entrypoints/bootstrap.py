@@ -5,7 +5,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -29,6 +29,7 @@ from settings.conversion import SettingsError, Sources, convert, source_of
 from settings.schema import ExecutorSettings, InferenceSettings, Settings, StoreSettings
 
 EVERY_MODEL: Final = "*"
+_LAST_LOOKS_SECONDS: Final = 1.0  # at their tasks, for those who wait
 _SYSTEM_CLOCK: Final = SystemClock()
 _SECONDS_PER_HOUR: Final = 3600
 
@@ -56,13 +57,21 @@ class Service:
     async def drain(self, seconds: float) -> None:
         """Take no new tasks, let the running ones end within this time, hand the others back.
 
-        Reads go on working. Returns at most 1.2 seconds after the time given.
+        Reads go on working, and whoever waited for a task is answered before this returns. That is
+        at most 1.2 seconds after the time given.
         """
         self.readiness.fault("draining", "the service is stopping")
         self.tasks.stop_accepting()
         self.waiting.release()
-        if self._dispatcher is not None:
-            await self._dispatcher.drain(seconds)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._answer_all(seconds))
+            if self._dispatcher is not None:
+                group.create_task(self._dispatcher.drain(seconds))
+
+    async def _answer_all(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds + _LAST_LOOKS_SECONDS):
+                await self.waiting.all_left()
 
 
 @asynccontextmanager

@@ -31,6 +31,8 @@ class Waiting:
         self._poll_seconds = poll_seconds
         self._watches: dict[str, dict[str | None, _Watch]] = {}
         self._is_released = False
+        self._all_left = asyncio.Event()
+        self._all_left.set()
 
     async def until_ended(
         self, caller: Caller, task_id: str, seconds: float, gone: asyncio.Future[None]
@@ -69,10 +71,15 @@ class Waiting:
         self._is_released = True
         self.wake(list(self._watches))
 
+    async def all_left(self) -> None:
+        """Return when nobody waits any more."""
+        await self._all_left.wait()
+
     @contextmanager
     def _watch(self, caller: Caller, task_id: str) -> "Iterator[_Watch]":
         """The watch of this task, which is kept for as long as anybody needs it."""
         of_task = self._watches.setdefault(task_id, {})
+        self._all_left.clear()
         if caller.sees not in of_task:
             of_task[caller.sees] = _Watch(partial(self._read, caller, task_id))
         watch = of_task[caller.sees]
@@ -86,6 +93,8 @@ class Waiting:
                 del of_task[caller.sees]
             if not of_task:
                 del self._watches[task_id]
+            if not self._watches:
+                self._all_left.set()
 
 
 class _Watch:

@@ -18,11 +18,17 @@ ROUNDS = [1, pytest.param(30, marks=[pytest.mark.torture, pytest.mark.timeout(18
 @pytest.fixture(params=["sqlite", "postgres"])
 def start(request, make_service):
     """Start a service with these settings on each store whose tasks outlive their process."""
-    settings = {"inference__max_concurrent_tasks": SLOTS, "worker__max_crashes": 1_000_000}
+    store = {}
     if request.param == "postgres":
         dsn = request.getfixturevalue("new_schema")()
-        settings |= {"store__backend": "postgres", "store__dsn": dsn, "worker__lease_seconds": 2}
-    return lambda **more: make_service(**settings | more).start()
+        store = {"store__backend": "postgres", "store__dsn": dsn}
+    return lambda **more: make_service(
+        inference__max_concurrent_tasks=SLOTS,
+        worker__max_crashes=1_000_000,
+        worker__lease_seconds=2,
+        **store,
+        **more,
+    ).start()
 
 
 def cancel(service, task_id):

@@ -3,11 +3,13 @@
 import json
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 
 import pytest
 
 DRAIN_SECONDS = 1
+LONG_POLLS = 100
 POST_HEAD = (
     b"POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: application/json\r\nContent-Length: 100\r\n"
@@ -81,6 +83,42 @@ def test_a_draining_service_answers_reads_and_refuses_new_tasks(make_service, ev
     service.restart()
     assert service.task(running)["status"] == "completed"
     assert service.request("GET", "/api/v1/health").json["tasks_count"] == 1
+
+
+@pytest.fixture(params=["serve", "serve --no-worker"])
+def answering(request, make_service):
+    """A service with nothing to drain; the one without a worker is on PostgreSQL."""
+    store = {}
+    if request.param != "serve":
+        dsn = request.getfixturevalue("new_schema")()
+        store = {"store__backend": "postgres", "store__dsn": dsn}
+    return make_service(command=request.param, server__drain_seconds=60, **store).start()
+
+
+def test_a_hundred_long_polls_are_answered_and_the_process_ends_soon(
+    answering, connections, eventually
+):
+    host, port = answering.address
+    waiting = [
+        connections.enter_context(closing(HTTPConnection(host, port, timeout=20)))
+        for _ in range(LONG_POLLS)
+    ]
+    headers = {"Content-Type": "application/json", "Prefer": "wait=60"}
+    body = json.dumps({"input": "later", "delay_seconds": 3_600})
+    for connection in waiting:
+        connection.request("POST", "/api/v1/task/inference", body, headers)
+    eventually(
+        lambda: answering.request("GET", "/api/v1/health").json["tasks_count"] == LONG_POLLS,
+        10,
+        "all wait",
+    )
+    answering.signal(signal.SIGTERM)
+    for connection in waiting:
+        reply = connection.getresponse()
+        assert (reply.status, json.load(reply)["status"]) == (202, "pending")
+        assert reply.headers["Preference-Applied"] == "wait=60"
+    # Nothing runs, so neither of them takes the minute that tasks would have been given.
+    assert answering.exit_code(within=5) == 0
 
 
 def test_a_second_signal_ends_the_process_within_a_second(make_service, eventually):

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,12 @@ ABOUT_20_MS = [0, 0.005, 0.02]  # how long a task takes
 AT_ONCE = 5  # tasks that a client submits before it goes back to the first of them
 
 
-def everything(edge, **headers):
+def everything(edge):
     """All tasks, by id."""
-    found, cursor = {}, ""
+    found: dict[str, Any] = {}
+    cursor = ""
     while cursor is not None:
-        page = edge.ask("GET", f"{LIST}?limit=100&include=result{cursor}", **headers).json
+        page = edge.ask("GET", f"{LIST}?limit=100&include=result{cursor}").json
         found |= {task["task_id"]: task for task in page["data"]}
         cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
     return found
@@ -44,7 +46,8 @@ def end_early(edge, number, method, action):
     """Submit so many short tasks, and ask for the end of each at once: ids, and the answers."""
 
     def play(client):
-        random, connection, answers = Random(f"{SEED}/{client}"), edge.connect(), {}
+        random, connection = Random(f"{SEED}/{client}"), edge.connect()
+        answers: dict[str, Any] = {}
         while len(answers) < number / CLIENTS:
             bodies = [
                 GOOD | {"options": {"delay_seconds": random.choice(ABOUT_20_MS)}}

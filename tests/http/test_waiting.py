@@ -10,6 +10,8 @@ from domain.inference import Routes
 from domain.ports import Cancelled
 from domain.service import Caller, TaskService
 from domain.task import ANONYMOUS
+from entrypoints import bootstrap
+from entrypoints.bootstrap import Service
 from entrypoints.http import edge as edge_module
 from entrypoints.http.head import seconds_to_wait
 from entrypoints.http.waiting import Waiting
@@ -162,6 +164,53 @@ def test_a_service_that_drains_lets_nobody_wait(own_service):
     assert connection.reply().json["status"] == "pending"
     late = own_service.ask("GET", accepted.headers["Location"], Prefer="wait=60")
     assert late.json["status"] == "pending"
+
+
+@pytest.fixture
+def slow(hinted):
+    """A service whose store takes its time to tell of a task, and the wait of somebody for one."""
+    store = StoreOfOldReads(hinted.queue)
+    tasks = TaskService(
+        store, Routes({}, "echo"), hinted.tasks.limits, hinted.tasks.defaults, lambda: "unused"
+    )
+    waiting = Waiting(tasks, store, NEVER)
+    task_id = hinted.submit(GOOD).json["task_id"]
+
+    async def begin():
+        gone = asyncio.get_running_loop().create_future()
+        wait = asyncio.ensure_future(waiting.until_ended(ANYBODY, task_id, NEVER, gone))
+        await store.has_read.wait()
+        return wait
+
+    return store, Service(tasks, waiting, hinted.readiness, None), begin
+
+
+def test_a_drain_goes_on_until_all_who_waited_are_answered(hinted, slow):
+    store, service, begin = slow
+
+    async def drain():
+        wait = await begin()
+        draining = asyncio.ensure_future(service.drain(NEVER))
+        done, _ = await asyncio.wait({draining}, timeout=0.05)
+        assert not done
+        store.may_answer.set()
+        await draining
+        return wait
+
+    assert hinted.do(drain()).result().status == "pending"
+
+
+def test_a_drain_waits_for_no_store_beyond_its_time(hinted, slow, monkeypatch):
+    monkeypatch.setattr(bootstrap, "_LAST_LOOKS_SECONDS", 0.01)
+    _, service, begin = slow
+
+    async def drain():
+        wait = await begin()
+        await service.drain(0)
+        assert not wait.done()
+        wait.cancel()
+
+    hinted.do(drain())
 
 
 # --- many at once ------------------------------------------------------------------------------
