@@ -38,8 +38,8 @@ INDEXES = {
     "get_task": {"task_id_key", "task_result_pkey"},
     "claim_tasks": {"task_in_turn", "task_waiting", "task_pkey", "task_payload_pkey"},
     "renew_leases": {"task_id_key", "task_pkey"},
-    "settle_attempts": {"task_id_key", "task_pkey"},
-    "reclaim_tasks": {"task_running", "task_pkey"},
+    "settle_attempts": {"task_id_key", "task_pkey", "task_event_pkey"},
+    "reclaim_tasks": {"task_running", "task_pkey", "task_event_pkey"},
     "purge_tasks": {
         "task_finished",
         "task_finished_by_creation",

@@ -17,7 +17,7 @@ from adapters.stores.memory.owners import Owned, place
 from adapters.stores.memory.queues import SortedQueue
 from adapters.stores.memory.rows import Row
 from adapters.stores.memory.turns import Turns
-from domain.events import Event, LogPage, Output, number_of_recorded, progress_in
+from domain.events import Event, LogPage, Output, lost_until, number_of_recorded, progress_in
 from domain.inference import Routes
 from domain.instants import after, seconds_between
 from domain.ports import (
@@ -391,6 +391,9 @@ class MemoryTaskStore(LocalFeed):
 
     def _leave_worker(self, row: Row, task: Task, now: int) -> None:
         del self._leases[task.id]
+        if lost := lost_until(task):
+            events = self._recorded.get(task.id, [])
+            del events[: bisect_right(events, lost, key=lambda event: event.number)]
         if task.done:
             self._finish(row, task)
         else:

@@ -22,7 +22,12 @@ WITH expired AS (
                END
       FROM expired
      WHERE task.number = expired.number
-    RETURNING task.id, task.attempt, task.status
+    RETURNING task.number, task.id, task.attempt, task.status, task_lost_until(task)
+                  AS lost_until
+), forgotten AS (
+    DELETE FROM task_event
+     WHERE number = ANY (ARRAY(SELECT number FROM reclaimed WHERE lost_until > 0))
+       AND event <= (SELECT lost_until FROM reclaimed WHERE reclaimed.number = task_event.number)
 ), counted AS (
     UPDATE task_count
        SET running = running - (SELECT count(*) FROM reclaimed),

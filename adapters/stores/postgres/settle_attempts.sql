@@ -41,10 +41,15 @@ WITH ended AS (
            worker = NULL, lease_until = NULL
       FROM fenced
      WHERE task.number = fenced.number
-    RETURNING task.number, task.id, task.attempt, task.status
+    RETURNING task.number, task.id, task.attempt, task.status, task_lost_until(task)
+                  AS lost_until
 ), kept AS (
     INSERT INTO task_result (number, result)
     SELECT number, result FROM fenced WHERE becomes = 'completed'
+), forgotten AS (
+    DELETE FROM task_event
+     WHERE number = ANY (ARRAY(SELECT number FROM settled WHERE lost_until > 0))
+       AND event <= (SELECT lost_until FROM settled WHERE settled.number = task_event.number)
 ), counted AS (
     UPDATE task_count
        SET running = running - (SELECT count(*) FROM settled),

@@ -20,6 +20,7 @@ from adapters.stores.sqlite.reads import get
 from adapters.stores.sqlite.rows import appended, claimed, event_rows, finished, moved, task_from
 from adapters.stores.sqlite.statements import SQL
 from domain.errors import StorageFull
+from domain.events import lost_until
 from domain.inference import Routes
 from domain.instants import before
 from domain.ports import (
@@ -295,6 +296,8 @@ class Tables:
         # What kept its turn was due when it was claimed, whatever the clock says now.
         is_waiting = to.due_at > now and to.due_at != task.due_at
         self._execute(SQL["move_task"], moved(to, is_waiting))
+        if lost := lost_until(to):
+            self._execute(SQL["forget_events"], {"id": to.id, "until": lost})
         self._numbers.move(task.status, to.status)
         self._numbers.note_completion(to.completed_at)
         if is_waiting:

@@ -25,9 +25,10 @@ from domain.events import (
     StatusChanged,
     UsageReported,
     events_of,
+    lost_until,
 )
 from domain.ports import Claim, Completed, Entry, Failed, Fence, HandedBack, Retry
-from domain.task import ANONYMOUS, AttemptOutcome, Move, Task, TaskStatus
+from domain.task import ANONYMOUS, MOST_PAST_ATTEMPTS, AttemptOutcome, Move, Task, TaskStatus
 
 MUCH = 1_000
 
@@ -238,6 +239,24 @@ class Recording(Contract):
         page = await case.store.log(task.id, "alice", 0, 10)
         assert page is not None
         assert page.task == await case.store.get(task.id, None)
+
+    @on_event_loop
+    async def test_what_forgotten_attempts_said_is_forgotten_with_them(self, case: Case) -> None:
+        [task] = await case.submit()
+        for attempt in range(1, MOST_PAST_ATTEMPTS + 4):
+            [claim] = await case.claim()
+            assert await append(case, claim, pieces(attempt, "a"), before=claim.task.recorded)
+            await case.settle(HandedBack(claim.fence))
+        [claim] = await case.claim()
+        assert await append(case, claim, pieces(attempt + 1, "a"), before=claim.task.recorded)
+        await case.lose()
+        page = await case.store.log(task.id, ANONYMOUS, 0, MUCH)
+        assert page is not None
+        lost = lost_until(page.task)
+        assert lost > 0
+        assert [event.number > lost for event in page.recorded] == [True] * (MOST_PAST_ATTEMPTS - 1)
+        events = await log_of(case, task, after=lost)
+        assert [event.number for event in events] == list(range(lost + 1, lost + 1 + len(events)))
 
     @on_event_loop
     async def test_a_log_goes_with_its_task(self, case: Case) -> None:

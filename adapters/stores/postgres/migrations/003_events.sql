@@ -20,3 +20,10 @@ CREATE FUNCTION task_history(past jsonb, number integer, executor text, started_
                      'number', number, 'executor', executor, 'started_at', started_at,
                      'ended_at', task_now(), 'outcome', outcome, 'error_code', error_code,
                      'recorded', recorded)) $$;
+
+-- The last event of a task that is forgotten, with its oldest attempts; 0: none is.
+CREATE FUNCTION task_lost_until(task task) RETURNS bigint LANGUAGE sql STABLE
+    AS $$ SELECT CASE WHEN (task.past_attempts -> 0 ->> 'number')::bigint > 1
+                      THEN 2 * (task.past_attempts -> 0 ->> 'number')::bigint
+                           + coalesce((task.past_attempts -> 0 ->> 'recorded')::bigint, 0)
+                      ELSE 0 END $$;
