@@ -5,6 +5,7 @@
     │   ├── StoreUnavailable    it does not answer now; a later try may succeed
     │   ├── StorageFull         it takes no new tasks until there is room again
     │   └── StoreUnusable       it cannot be opened at all: locked, corrupt, of a newer schema
+    ├── ExecutorUnusable        an executor cannot be opened at all: an option of it is wrong
     └── ExecutorError           an attempt failed; says whether another may succeed
         ├── ExecutorUnavailable the backend is busy, or broke down
         │   └── ExecutorUnreachable there was no connection to it: nothing was begun
@@ -52,6 +53,17 @@ class StoreUnusable(StoreError):
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"the store {where} cannot be used: {reason}")
+
+
+class ExecutorUnusable(TaskAgentError):
+    """The executor cannot be opened with this `option`, and waiting will not help.
+
+    The text begins with what the option was, and is for the person who wrote it.
+    """
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(reason)
+        self.option = option
 
 
 class ExecutorError(TaskAgentError):

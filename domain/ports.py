@@ -532,7 +532,8 @@ class ExecutorFactory(Protocol):
     """What the registry finds under a kind of executor: most often the adapter's class itself.
 
     `options_type` is a Struct (frozen, unknown fields forbidden) for what stands in the settings
-    under `executors.<name>` beside `kind`, `models` and `max_concurrent_tasks`.
+    under `executors.<name>` beside `kind`, `models` and `max_concurrent_tasks`. Opening raises
+    `ExecutorUnusable` where one of them turns out to be wrong only then.
     """
 
     @property

@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
 from adapters.registry import UnknownAdapter, executor_factory, store_factory
+from domain.errors import ExecutorUnusable
 from domain.execution import Execution
 from domain.inference import Routes
 from domain.ports import Clock, Executor, Store, SubmitLimits
@@ -80,7 +81,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """A service whose worker claims. What still runs when it is closed is handed back.
 
-    Raises `SettingsError`, and then has opened nothing; and `StoreUnusable`.
+    Raises `SettingsError`, and then leaves nothing open; and `StoreUnusable`.
     """
     routes = routes_of(settings, sources)
     executors_to_open = _executors(settings, sources)
@@ -88,7 +89,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(store_to_open)
         executors = {
-            name: await stack.enter_async_context(executor)
+            name: await _opened(executor, f"executors.{name}", sources, stack)
             for name, executor in executors_to_open.items()
         }
         if not is_shared(settings.store, sources):
@@ -228,6 +229,19 @@ def _executor(
 ) -> AbstractAsyncContextManager[Executor]:
     factory = _known(executor_factory, settings.kind, f"{key}.kind", sources)
     return factory(convert(settings.options, factory.options_type, key, sources))
+
+
+async def _opened(
+    executor: AbstractAsyncContextManager[Executor],
+    key: str,
+    sources: Sources,
+    stack: AsyncExitStack,
+) -> Executor:
+    try:
+        return await stack.enter_async_context(executor)
+    except ExecutorUnusable as error:
+        key = f"{key}.{error.option}"
+        raise SettingsError(f"{key} (from {source_of(key, sources)}): {error}") from error
 
 
 def _known(find: Callable[[str], Factory], name: str, key: str, sources: Sources) -> Factory:
