@@ -60,7 +60,7 @@ async def result_of(executor: Executor, request: InferenceRequest) -> InferenceR
     *pieces, last = yielded
     assert isinstance(last, InferenceResult)
     texts = [piece.delta for piece in pieces if isinstance(piece, Chunk)]
-    assert len(texts) == len(pieces), "a result came before the end"
+    assert not any(isinstance(piece, InferenceResult) for piece in pieces), "a result too many"
     if texts:
         assert "".join(texts) == last.output
     return last
