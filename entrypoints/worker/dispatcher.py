@@ -51,7 +51,7 @@ from domain.ports import (
     Store,
 )
 from domain.recording import Recording
-from domain.task import TaskError, TaskStatus
+from domain.task import AttemptOutcome, TaskError, TaskStatus
 from entrypoints.readiness import Readiness
 from entrypoints.worker.loop import LONGEST_WAIT_SECONDS, repeat, wait_for_wake
 from entrypoints.worker.slots import Slots
@@ -68,6 +68,14 @@ _LET_GO_SECONDS = 0.5
 _LAST_WRITES_SECONDS = 0.7
 _LAST_WRITES_POLL_SECONDS = 0.01
 _NOT_STORABLE = TaskError("result_not_storable", "the store could not take the result", False)
+_IN_HISTORY: Mapping[type[Outcome], AttemptOutcome] = {
+    Completed: AttemptOutcome.COMPLETED,
+    Failed: AttemptOutcome.FAILED,
+    Retry: AttemptOutcome.FAILED,
+    HandedBack: AttemptOutcome.HANDED_BACK,
+    Crashed: AttemptOutcome.WORKER_LOST,
+    Cancelled: AttemptOutcome.CANCELLED,
+}
 
 
 class DispatcherOptions(Struct, frozen=True, kw_only=True):
@@ -424,7 +432,7 @@ class Dispatcher:
 
     async def _write(self, batch: Mapping[Attempt, Outcome]) -> None:
         try:
-            statuses = await self._store.settle(list(batch.values()))
+            statuses = await self._settled(list(batch.values()))
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - one that the store cannot take must not hold up the others
@@ -433,6 +441,29 @@ class Dispatcher:
         for (attempt, outcome), status in zip(batch.items(), statuses, strict=True):
             self._held.pop(attempt.fence, None)
             self._report(attempt, outcome, status)
+
+    async def _settled(self, outcomes: Sequence[Outcome]) -> list[TaskStatus | None]:
+        """As the store's `settle`, but None only where an earlier try did not write it either.
+
+        It did where the store took the outcome, and its answer was lost.
+        """
+        statuses = await self._store.settle(outcomes)
+        return [
+            status or await self._status_if_written(outcome)
+            for outcome, status in zip(outcomes, statuses, strict=True)
+        ]
+
+    async def _status_if_written(self, outcome: Outcome) -> TaskStatus | None:
+        """What the task is now, if its history has this outcome of the attempt; else None.
+
+        Where a cancel was requested, it has that instead.
+        """
+        task = await self._store.get(outcome.fence.task_id, None)
+        if task is None:
+            return None
+        ends = {attempt.number: attempt.outcome for attempt in task.attempts}
+        written = {_IN_HISTORY[type(outcome)], AttemptOutcome.CANCELLED}
+        return task.status if ends.get(outcome.fence.attempt) in written else None
 
     async def _write_apart(self, batch: Mapping[Attempt, Outcome], error: Exception) -> None:
         if len(batch) > 1:

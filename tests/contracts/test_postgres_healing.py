@@ -229,6 +229,17 @@ async def test_a_submit_whose_answer_was_lost_fails_and_its_task_is_there_once(d
         assert (await store.counts()).pending == 2
 
 
+async def test_a_settle_whose_answer_was_lost_took_effect_and_the_one_sent_again_is_refused(dsn):
+    async with Link(dsn) as link, store_at(link.dsn) as store:
+        fence = await started(store)
+        link.lose_next_answer()
+        assert await store.settle([Completed(fence, RESULT, None)]) == [None]
+        assert not link.is_to_lose
+        task = await store.get(fence.task_id, ANONYMOUS)
+        assert task is not None
+        assert (task.status, task.attempts[-1].outcome) == ("completed", "completed")
+
+
 async def test_a_server_that_cannot_be_reached_is_unavailable_until_it_can(dsn):
     async with Link(dsn) as link, store_at(link.dsn) as store:
         fence = await started(store)

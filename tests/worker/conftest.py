@@ -26,6 +26,7 @@ import pytest
 import structlog
 
 from adapters.stores.memory import MemoryOptions, MemoryTaskStore
+from domain.errors import StoreUnavailable
 from domain.execution import Execution
 from domain.inference import Chunk, InferenceRequest, InferenceResult, Piece
 from domain.ports import SubmitLimits
@@ -100,7 +101,8 @@ class UnsteadyStore:
     """A memory store that takes its time, and fails or hangs where a test wants it to.
 
     `calls` are the arguments of every call, by method. A method in `failing` raises what stands
-    there instead of doing anything; one in `hanging` never answers.
+    there instead of doing anything; one in `hanging` never answers; of one in `losing`, the next
+    answer is lost.
     """
 
     def __init__(self, clock: LoopClock) -> None:
@@ -108,6 +110,7 @@ class UnsteadyStore:
         self.calls: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
         self.failing: dict[str, Exception] = {}
         self.hanging: set[str] = set()
+        self.losing: set[str] = set()
         self.seconds: Counter[str] = Counter()  # how long a method takes, before it does anything
         self.hints = True
         self.most_running = 0
@@ -144,6 +147,9 @@ class UnsteadyStore:
             answer = await getattr(self.memory, name)(*arguments)
             running = (await self.memory.counts()).running
             self.most_running = max(self.most_running, running)
+            if name in self.losing:
+                self.losing.remove(name)
+                raise StoreUnavailable("its answer was lost")
             return answer
 
         return call

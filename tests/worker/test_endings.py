@@ -7,7 +7,12 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from domain.errors import ExecutorUnavailable, StoreUnavailable, UpstreamRejected
+from domain.errors import (
+    ExecutorCrashed,
+    ExecutorUnavailable,
+    StoreUnavailable,
+    UpstreamRejected,
+)
 from domain.ports import Completed
 from domain.task import TaskStatus
 
@@ -129,6 +134,44 @@ async def test_a_result_waits_for_a_store_that_is_away_and_nothing_more_is_claim
         del worker.store.failing["settle"]
         tasks = await worker.until_done(*task_ids, within=5)
     assert {(task.status, task.attempt) for task in tasks} == {(TaskStatus.COMPLETED, 1)}
+
+
+WAYS_TO_END = [
+    ({}, "task_completed"),
+    ({"raises": "refused"}, "task_failed"),
+    ({"raises": "busy"}, "task_retried"),
+    ({"raises": "died"}, "task_crashed"),
+    ({"seconds": 100}, "task_cancelled"),
+    ({"seconds": 0.5}, "task_cancelled"),  # it ends before the worker hears of that
+    ({"seconds": 100}, "task_handed_back"),
+]
+
+
+@pytest.mark.parametrize(("does", "told"), WAYS_TO_END)
+async def test_an_outcome_that_was_written_though_its_answer_was_lost_is_told_like_any_other(
+    at_work, labourer, logged, does, told
+):
+    executor = labourer(
+        busy=ExecutorUnavailable("busy"),
+        refused=UpstreamRejected("no such model"),
+        died=ExecutorCrashed("gone"),
+    )
+    async with at_work(executors={"one": executor}) as worker:
+        worker.store.losing.add("settle")
+        task_id = await worker.submit(**does)
+        await worker.until(1, lambda: worker.executor.started)
+        if told == "task_cancelled":
+            worker.store.hints = False
+            await worker.cancel(task_id)
+        if told == "task_handed_back":
+            await worker.dispatcher.drain(0)
+        await worker.until(10, lambda: len(told_of_first_attempt(logged)) == 2)
+        assert worker.store.losing == set()
+    assert told_of_first_attempt(logged) == ["task_started", told]
+
+
+def told_of_first_attempt(logged):
+    return [line["event"] for line in logged if line.get("attempt") == 1]
 
 
 async def test_a_result_that_the_store_cannot_take_holds_up_no_other(at_work):
