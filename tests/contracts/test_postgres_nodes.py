@@ -9,6 +9,7 @@ import pytest
 
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore
+from adapters.stores.postgres import store as postgres_store
 from adapters.stores.postgres.hints import Hints
 from adapters.stores.postgres.opening import NEWEST
 from adapters.stores.postgres.store import SESSION, SQL
@@ -16,8 +17,8 @@ from adapters.testing.postgres_schema import connected
 from adapters.testing.store_case import NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnusable
 from domain.events import Output
-from domain.ports import Accepted, Completed, Entry
-from domain.task import ANONYMOUS, TaskStatus
+from domain.ports import Accepted, Completed, Entry, Replayed
+from domain.task import ANONYMOUS, Idempotency, TaskStatus
 
 DEADLINE = 10.0
 LEASE = 30.0
@@ -36,6 +37,18 @@ async def test_two_nodes_that_claim_at_once_get_each_task_once(dsn: str) -> None
         fences = [claim.fence for found in claims for claim in found]
         assert len(fences) == len(set(fences)) == 200
         assert (await other.counts()).running == 200
+
+
+async def test_what_the_last_try_finds_out_about_a_key_that_another_node_used_is_the_answer(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "_TRIES", 1)
+    task = new_task(idempotency=Idempotency("key", b"print"))
+    same = new_task(idempotency=Idempotency("key", b"print"))
+    async with node(dsn) as one, node(dsn) as other:
+        [accepted] = await one.submit([task], NO_LIMITS)
+        assert isinstance(accepted, Accepted)
+        assert await other.submit([same], NO_LIMITS) == [Replayed(accepted.task)]
 
 
 async def test_a_task_submitted_on_one_node_wakes_the_other(dsn: str) -> None:
