@@ -21,9 +21,9 @@ CREATE OR REPLACE FUNCTION task_now() RETURNS bigint LANGUAGE sql STABLE
 
 
 @asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection for statements of the test's own."""
-    connection = await asyncpg.connect(dsn)
+async def connected(dsn: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for statements of the test's own; `settings` are those of its session."""
+    connection = await asyncpg.connect(dsn, server_settings=settings)
     try:
         yield connection
     finally:

@@ -16,6 +16,7 @@ import pytest
 from adapters.clock import SystemClock
 from adapters.stores.postgres import PostgresOptions, PostgresTaskStore, sharing
 from adapters.stores.postgres import store as postgres_store
+from adapters.testing.postgres_schema import connected
 from adapters.testing.store_case import KEEP_ALL, NO_LIMITS, RESULT, WORKER, new_task
 from domain.errors import StoreUnavailable
 from domain.execution import Execution
@@ -125,21 +126,6 @@ async def store_at(dsn: str, pool_size: int = 4) -> AsyncIterator[PostgresTaskSt
 
 
 @pytest.fixture
-def statements(dsn: str) -> Callable[[], Any]:
-    """Open a connection that goes around every link."""
-
-    @asynccontextmanager
-    async def connected() -> AsyncIterator[asyncpg.Connection]:
-        connection = await asyncpg.connect(dsn)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-
-    return connected
-
-
-@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No call waits for an answer longer than a second."""
     monkeypatch.setattr(postgres_store, "ANSWER_SECONDS", 1.0)
@@ -179,8 +165,8 @@ async def healed(call: Callable[[], Awaitable[object]]) -> None:
 # --- connections that are lost -------------------------------------------------------------------
 
 
-async def test_no_call_notices_that_the_server_ended_all_connections(dsn, statements):
-    async with store_at(dsn) as store, statements() as server:
+async def test_no_call_notices_that_the_server_ended_all_connections(dsn):
+    async with store_at(dsn) as store, connected(dsn) as server:
         fence = await started(store)
         for call in (
             lambda: submitted(store),
@@ -328,9 +314,7 @@ def answering(readiness: Readiness, *, is_wrong: bool) -> Callable[[], Awaitable
     return is_so
 
 
-async def test_a_worker_behind_a_silent_link_stops_before_its_lease_ends_and_then_goes_on(
-    dsn, statements
-):
+async def test_a_worker_behind_a_silent_link_stops_before_its_lease_ends_and_then_goes_on(dsn):
     executor, readiness = Stubborn(), Readiness(SystemClock().monotonic)
     async with Link(dsn) as link, store_at(link.dsn) as store, asyncio.TaskGroup() as group:
         dispatcher = Dispatcher(
@@ -348,7 +332,7 @@ async def test_a_worker_behind_a_silent_link_stops_before_its_lease_ends_and_the
         )
         loops = [group.create_task(loop.run()) for loop in (dispatcher, upkeep(store, readiness))]
         task = await submitted(store)
-        async with asyncio.timeout(DEADLINE), statements() as server:
+        async with asyncio.timeout(DEADLINE), connected(dsn) as server:
             await executor.began.wait()
             link.silence()
             await executor.stopped.wait()
@@ -395,10 +379,8 @@ class Stubborn:
 # --- a server that is busy or full ---------------------------------------------------------------
 
 
-async def test_leases_are_renewed_while_slow_statements_hold_all_connections(
-    dsn, statements, impatient
-):
-    async with store_at(dsn, pool_size=1) as store, statements() as server:
+async def test_leases_are_renewed_while_slow_statements_hold_all_connections(dsn, impatient):
+    async with store_at(dsn, pool_size=1) as store, connected(dsn) as server:
         fence = await started(store)
         async with server.transaction():
             await server.execute("LOCK TABLE task_count")
@@ -414,14 +396,12 @@ LOCK = "SELECT number FROM task WHERE id = $1 FOR UPDATE"
 
 
 @pytest.mark.parametrize("write", ["renew", "settle"])
-async def test_writes_of_workers_lock_older_tasks_first_so_that_none_waits_for_another(
-    dsn, statements, write
-):
+async def test_writes_of_workers_lock_older_tasks_first_so_that_none_waits_for_another(dsn, write):
     planned_as_for_many_tasks = f"{dsn}&enable_hashjoin=off&enable_mergejoin=off&enable_seqscan=off"
     async with (
         store_at(planned_as_for_many_tasks) as store,
-        statements() as server,
-        statements() as beside,
+        connected(dsn) as server,
+        connected(dsn) as beside,
     ):
         older, newer = await started(store), await started(store)
         async with server.transaction():
@@ -441,8 +421,8 @@ async def waits_for_a_lock(server: asyncpg.Connection) -> bool:
     return bool(await server.fetch(waiting))
 
 
-async def test_a_deadlock_with_somebody_else_is_tried_again(dsn, statements):
-    async with store_at(dsn) as store, statements() as server, statements() as beside:
+async def test_a_deadlock_with_somebody_else_is_tried_again(dsn):
+    async with store_at(dsn) as store, connected(dsn) as server, connected(dsn) as beside:
         fences = [await started(store), await started(store)]
         async with server.transaction():
             await server.execute("SET LOCAL deadlock_timeout = '1h'")  # so it is not the victim
@@ -455,9 +435,9 @@ async def test_a_deadlock_with_somebody_else_is_tried_again(dsn, statements):
         assert await settling == [TaskStatus.COMPLETED] * 2
 
 
-async def test_a_serialization_failure_is_tried_again(dsn, statements):
+async def test_a_serialization_failure_is_tried_again(dsn):
     strict = f"{dsn}&default_transaction_isolation=repeatable%20read"
-    async with store_at(strict) as store, statements() as server:
+    async with store_at(strict) as store, connected(dsn) as server:
         await submitted(store)
         async with server.transaction():
             await server.execute("UPDATE task_count SET pending = pending")

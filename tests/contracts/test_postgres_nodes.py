@@ -126,12 +126,9 @@ async def test_a_claim_is_not_compiled_however_much_the_planner_expects_of_it(ds
 
 async def plan_of_a_claim(dsn: str, settings: dict[str, str]) -> list[str]:
     """The lines of EXPLAIN, in a session of the store's own kind but for these settings."""
-    server = await asyncpg.connect(dsn, server_settings={**SESSION, **settings})
-    try:
+    async with connected(dsn, **SESSION, **settings) as server:
         explained = f"EXPLAIN {SQL['claim_tasks']}"
         return [line for [line] in await server.fetch(explained, WORKER, ["echo"], [8], 30_000_000)]
-    finally:
-        await server.close()
 
 
 async def test_a_server_that_is_not_there_cannot_be_used() -> None:
