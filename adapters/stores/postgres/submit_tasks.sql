@@ -47,7 +47,10 @@ WITH arriving AS (
     UPDATE task_count SET pending = pending + (SELECT count(*) FROM stored)
      WHERE slot = pg_backend_pid() % 64
 )
-SELECT created_at, fresh.id IS NULL OR (arriving.key IS NOT NULL AND turn <= $18 - pending) AS is_repeated,
+SELECT created_at,
+       arriving.key IS NOT NULL AND coalesce(
+           min(turn) OVER (PARTITION BY arriving.owner, arriving.key) <= $18 - pending, true
+       ) AS is_repeated,
        (pending + (SELECT count(*) FROM stored))::bigint AS pending,
        (total + (SELECT count(*) FROM stored))::bigint AS total
   FROM arriving LEFT JOIN fresh USING (id) LEFT JOIN stored USING (id), waiting

@@ -111,6 +111,15 @@ class Repeating(Contract):
         assert await case.store.counts() == TaskCounts(pending=3)
 
     @on_event_loop
+    async def test_a_full_queue_refuses_repetitions_of_what_it_refused(self, case: Case) -> None:
+        full = SubmitLimits(max_pending=1, retention=KEEP_ALL)
+        news = [keyed("1"), *(keyed("2") for _ in range(9)), keyed("1")]
+        answers = await case.store.submit(news, full)
+        assert answers[1:-1] == [QueueFull(pending=1)] * 9
+        assert isinstance(answers[0], Accepted)
+        assert answers[-1] == Replayed(answers[0].task)
+
+    @on_event_loop
     async def test_of_equal_submits_at_once_exactly_one_is_accepted(self, case: Case) -> None:
         answers = await asyncio.gather(*(submit(case, keyed()) for _ in range(20)))
         [task] = [answer.task for answer in answers if isinstance(answer, Accepted)]
