@@ -1,14 +1,24 @@
 """The use cases of clients: submit a task, look at it, find it among others, end it, try again."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from msgspec import Struct, field
 
 from domain.events import Done, Event, Output, events_of, lost_until, number_of_start
 from domain.inference import Routes
 from domain.instants import seconds_between
-from domain.ports import Payload, QueueView, SubmitAnswer, SubmitLimits, TaskCounts, TaskStore
+from domain.ports import (
+    Mismatch,
+    Payload,
+    QueueView,
+    SubmitAnswer,
+    SubmitLimits,
+    TaskCounts,
+    TaskStore,
+)
 from domain.query import Page, TaskQuery
+from domain.retention import RetentionPolicy
 from domain.task import NO_METADATA, Idempotency, NewTask, Task, TaskStatus
 
 
@@ -77,6 +87,10 @@ class SubmitDefaults(Struct, frozen=True):
     priority_step_seconds: float = 60.0
 
 
+_TAKE_NONE: Final = SubmitLimits(max_pending=0, retention=RetentionPolicy(0, 0))
+"""A submit with these stores nothing and removes nothing: it tells which keys are known."""
+
+
 class TaskService:
     """Tasks, as clients see them. Remembers nothing but whether it still accepts."""
 
@@ -104,6 +118,22 @@ class TaskService:
             return Draining()
         [answer] = await self._store.submit([self._new_task(caller, asked)], self.limits)
         return answer
+
+    async def submit_batch(
+        self, caller: Caller, asked: Sequence[Submission]
+    ) -> list[SubmitAnswer] | Mismatch | Draining:
+        """Store new tasks in one step, one answer each, in order. Raises as `submit`.
+
+        `Mismatch`: one of their keys was used for something else before, so none is stored. Where
+        that happens at this very moment, only the tasks whose keys are concerned are not.
+        """
+        if not self._accepting:
+            return Draining()
+        new_tasks = [self._new_task(caller, one) for one in asked]
+        keyed = [new for new in new_tasks if new.idempotency is not None]
+        if keyed and Mismatch() in await self._store.submit(keyed, _TAKE_NONE):
+            return Mismatch()
+        return await self._store.submit(new_tasks, self.limits)
 
     async def retry(
         self, caller: Caller, task_id: str

@@ -141,7 +141,7 @@ def problem(
         instance=scope["path"][:SHOWN_CHARACTERS],
         code=refusal.code,
         request_id=scope["state"]["request_id"],
-        errors=list(_bounded(faults)),
+        errors=list(bounded(faults)),
     )
     headers = [*headers, *refusal.headers]
     if refusal.retry_after is not None:
@@ -149,7 +149,7 @@ def problem(
     return Answer(refusal.status, _encode(document), headers, b"application/problem+json")
 
 
-def _bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
+def bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
     """The first faults, with paths (which may hold names that the client chose) cut to fit."""
     room = SHOWN_CHARACTERS
     for fault in faults:

@@ -14,6 +14,19 @@ SUBMISSION: Final[_Json] = {
     "options": {"model": "gpt-3.5-turbo", "temperature": 0.7},
 }
 CREATED: Final[_Json] = {"task_id": TASK_ID, "status": "pending"}
+BATCH: Final[_Json] = {"tasks": [SUBMISSION, {"input": "x", "priority": 11}]}
+BATCH_CREATED: Final[_Json] = {
+    "data": [
+        CREATED,
+        {
+            "error": {
+                "code": "invalid_request",
+                "detail": "The request is not valid; see `errors`.",
+                "errors": [{"path": "/tasks/1/priority", "message": "Expected `float` <= 10.0"}],
+            }
+        },
+    ]
+}
 RETRIED: Final[_Json] = {"task_id": NEW_TASK_ID, "status": "pending", "retry_of": TASK_ID}
 
 _ATTEMPT: Final[_Json] = {

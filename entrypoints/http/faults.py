@@ -19,6 +19,7 @@ from entrypoints.http.errors import (
     Refused,
 )
 from entrypoints.http.schemas import (
+    MOST_IN_A_BATCH,
     MOST_METADATA,
     RUN_AT_YEARS,
     ChatMessage,
@@ -58,9 +59,18 @@ _STEP: Final = re.compile(r"[^.\[\]`]+")
 def examine(text: bytes, longest_timeout_seconds: float) -> None:
     """Raise `Refused` with all that is wrong with this body; return if nothing is."""
     body = _parse(text.decode())
-    faults = list(islice(_faults(body, longest_timeout_seconds), _ENOUGH))
-    if faults:
-        raise Refused(INVALID_REQUEST, faults=faults)
+    _refuse_if_any(_faults(body, longest_timeout_seconds))
+
+
+def examine_batch(text: bytes) -> None:
+    """The same for the body of a batch, without what is wrong with its single tasks."""
+    _refuse_if_any(_faults_of_batch(_parse(text.decode())))
+
+
+def _refuse_if_any(faults: Iterator[Fault]) -> None:
+    shown = list(islice(faults, _ENOUGH))
+    if shown:
+        raise Refused(INVALID_REQUEST, faults=shown)
 
 
 def fault_of(error: DecodeError, path: str) -> Fault:
@@ -104,6 +114,20 @@ def _faults(body: Any, longest_timeout_seconds: float) -> Iterator[Fault]:
             yield Fault(path=path, message=f"Unknown field; known are {', '.join(_FIELDS)}")
     if body.get("delay_seconds") is not None and body.get("run_at") is not None:
         yield Fault(path="/run_at", message="Not beside `delay_seconds`: only one may be given")
+
+
+def _faults_of_batch(body: Any) -> Iterator[Fault]:
+    if not isinstance(body, dict):
+        yield Fault(path="", message="Expected `object`")
+        return
+    for name in body.keys() - {"tasks"}:
+        yield Fault(path=_pointer("", name), message="Unknown field; known is tasks")
+    match body.get("tasks"):
+        case [_, *others] if len(others) < MOST_IN_A_BATCH:
+            return
+        case _:
+            message = f"Expected `array` of 1 … {MOST_IN_A_BATCH:,} submissions"
+            yield Fault(path="/tasks", message=message)
 
 
 def _faults_of_field(

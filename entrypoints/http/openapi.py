@@ -38,6 +38,8 @@ from entrypoints.http.schemas import (
     LIST_CHOICES,
     LIST_PARAMETERS,
     VERSION,
+    BatchCreated,
+    BatchSubmission,
     Fault,
     Health,
     Liveness,
@@ -46,6 +48,7 @@ from entrypoints.http.schemas import (
     ReadinessView,
     TaskCreated,
     TaskList,
+    TaskNotCreated,
     TaskResult,
     TaskRetried,
     TaskSubmission,
@@ -90,6 +93,7 @@ _KEY_SCHEMES: Final[_Json] = {
 def _paths_of_tasks() -> _Json:
     return {
         "/api/v1/task/inference": {"post": _create()},
+        "/api/v1/task/batch": {"post": _create_batch()},
         "/api/v1/task": {"get": _list()},
         "/api/v1/task/{task_id}": {"get": _get(), "delete": _delete()},
         "/api/v1/task/{task_id}/cancel": {"post": _cancel()},
@@ -112,6 +116,21 @@ def _create() -> _Json:
         requestBody={
             "required": True,
             "content": _json_content("TaskSubmission", examples.SUBMISSION),
+        },
+    )
+
+
+def _create_batch() -> _Json:
+    headers = {"Retry-After": _RETRY_AFTER, "Idempotency-Replayed": _REPLAYED}
+    return _of_tasks(
+        "createInferenceTasks",
+        "Create many inference tasks in one step; a bad one spoils only itself",
+        {"202": _answer("What became of each", "BatchCreated", examples.BATCH_CREATED, headers)},
+        (*BODY_REFUSALS, IDEMPOTENCY_MISMATCH, *_NO_ROOM),
+        parameters=[_IDEMPOTENCY_KEY],
+        requestBody={
+            "required": True,
+            "content": _json_content("BatchSubmission", examples.BATCH),
         },
     )
 
@@ -378,6 +397,9 @@ def _reference(schema: str) -> _Json:
 
 _SHAPES: Final = (
     TaskSubmission,
+    BatchSubmission,
+    BatchCreated,
+    TaskNotCreated,
     TaskCreated,
     TaskRetried,
     TaskView,
@@ -401,6 +423,9 @@ def _schemas(longest_timeout_seconds: float) -> _Json:
     fields["timeout_seconds"]["anyOf"][0]["maximum"] = float(longest_timeout_seconds)
     fields["max_attempts"]["anyOf"][0] = {"type": "integer", "minimum": 1, "maximum": 10}
     fields["priority"]["anyOf"][0] = {"type": "integer", "minimum": -10, "maximum": 10}
+    schemas["BatchCreated"]["properties"]["data"]["items"] = {
+        "anyOf": [_reference("TaskCreated"), _reference("TaskNotCreated")]
+    }
     # Of what is JSON text already, msgspec knows no shape.
     schemas["ListedTask"]["properties"]["input"] = fields["input"]
     schemas["TaskView"]["properties"]["result"]["anyOf"][0] = _reference("TaskResult")

@@ -88,6 +88,15 @@ class TaskSubmission(Struct, forbid_unknown_fields=True):
     ] = None
 
 
+MOST_IN_A_BATCH: Final = 1_000
+
+
+class BatchSubmission(Struct, forbid_unknown_fields=True):
+    """Tasks to be, of which each is taken or refused by itself."""
+
+    tasks: Annotated[list[TaskSubmission], Meta(min_length=1, max_length=MOST_IN_A_BATCH)]
+
+
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 CreationBound = Annotated[
@@ -301,6 +310,29 @@ class Problem(Struct, frozen=True):
     code: str
     request_id: str
     errors: list[Fault]
+
+
+class ItemError(Struct, frozen=True):
+    """What was wrong with one task of a batch; the fields are as in `Problem`."""
+
+    code: str
+    detail: str
+    errors: list[Fault]
+
+
+class TaskNotCreated(Struct, frozen=True):
+    """Nothing is stored of this task, and the others of its batch do not mind."""
+
+    error: ItemError
+
+
+class BatchCreated(Struct, frozen=True):
+    """What became of each task of a batch, in the order in which they were sent.
+
+    Each of `data` is a `TaskCreated` or a `TaskNotCreated`; msgspec has no such type.
+    """
+
+    data: Sequence[Any]
 
 
 encode = msgspec.json.Encoder().encode

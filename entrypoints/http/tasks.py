@@ -19,10 +19,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.ports import Accepted, Mismatch, QueueFull, Replayed
-from domain.service import Draining, NotRetryable, TaskService
+from domain.service import Draining, NotRetryable, Submission, TaskService
 from domain.task import Task, TaskStatus
 from entrypoints.http.answers import Answer, Header
 from entrypoints.http.backlog import Backlog
+from entrypoints.http.batch import batch_view, read_batch
 from entrypoints.http.body import read_json_text
 from entrypoints.http.cursors import cursor_of
 from entrypoints.http.errors import (
@@ -97,6 +98,22 @@ class TaskController(Controller):
         if view is not None and view.done:
             return Answer(HTTP_200_OK, encode(view), headers)
         return _created(task.id, task.status if view is None else view.status, headers)
+
+    @post("/batch", operation_id="createInferenceTasks", status_code=HTTP_202_ACCEPTED)
+    async def submit_batch(self, request: AnyRequest, desk: _Desk) -> Answer:
+        """Accept many tasks, all of them in one step; a bad one spoils only itself."""
+        key = idempotency_key(request.scope)
+        most = request.route_handler.resolve_request_max_body_size() or 0
+        text = await read_json_text(request.scope, request.receive, most)
+        asked = await read_batch(text, desk.tasks.defaults.timeout_seconds, key)
+        good = [one for one in asked if isinstance(one, Submission)]
+        answers = await desk.tasks.submit_batch(caller_of(request.scope), good)
+        if isinstance(answers, Mismatch | Draining):
+            return await _refused(answers, request.scope, desk.backlog)
+        headers: list[Header] = [(b"retry-after", b"%d" % await desk.backlog.seconds())]
+        if any(isinstance(answer, Replayed) for answer in answers):
+            headers.append(_REPLAYED)
+        return Answer(HTTP_202_ACCEPTED, encode(batch_view(asked, answers)), headers)
 
     @get("/{task_id:str}", operation_id="getTask")
     async def get_task(self, request: AnyRequest, task_id: FromPath[str], desk: _Desk) -> Answer:

@@ -120,6 +120,46 @@ def test_what_the_client_asks_for_comes_before_the_defaults(scene: Scene) -> Non
     assert (task.not_before, task.deadline) == (after(now, 5), after(now, 9))
 
 
+def batch(*texts: bytes, key: str = "k", fingerprint: bytes = b"f") -> list[Submission]:
+    """Submissions of these inputs, under keys of one fingerprint."""
+    return [
+        Submission(input=text, idempotency=Idempotency(f"{key} {number}", fingerprint))
+        for number, text in enumerate(texts)
+    ]
+
+
+def test_a_batch_is_answered_in_order_and_again_by_what_came_of_it(scene: Scene) -> None:
+    asked = batch(b'"one"', b'"two"')
+    answers = scene.run(scene.service.submit_batch(ALICE, asked))
+    assert isinstance(answers, list)
+    tasks = [answer.task for answer in answers if isinstance(answer, Accepted)]
+    assert [task.id for task in tasks] == ["task-1", "task-2"]
+    again = scene.run(scene.service.submit_batch(ALICE, asked))
+    assert again == [Replayed(task) for task in tasks]
+
+
+def test_a_changed_batch_stores_nothing_also_not_what_its_keys_are_free_for(scene: Scene) -> None:
+    scene.run(scene.service.submit_batch(ALICE, batch(b'"one"')))
+    longer = batch(b'"one"', b'"two"', fingerprint=b"another")
+    assert scene.run(scene.service.submit_batch(ALICE, longer)) == Mismatch()
+    assert scene.run(scene.service.counts()).total == 1
+
+
+def test_a_changed_batch_removes_nothing_to_make_room(scene: Scene) -> None:
+    scene.run(scene.service.submit_batch(ALICE, batch(b'"one"')))
+    finished = scene.fail()
+    scene.service.limits = SubmitLimits(9, RetentionPolicy(0, max_tasks=1))
+    changed = batch(b'"two"', fingerprint=b"another")
+    assert scene.run(scene.service.submit_batch(ALICE, changed)) == Mismatch()
+    assert scene.get(finished) == finished
+
+
+def test_who_is_stopping_takes_no_batch(scene: Scene) -> None:
+    scene.service.stop_accepting()
+    assert scene.run(scene.service.submit_batch(ALICE, [HELLO])) == Draining()
+    assert scene.run(scene.service.counts()).total == 0
+
+
 def test_a_task_may_ask_for_a_moment(scene: Scene) -> None:
     moment = after(scene.clock.now(), 60)
     task = scene.submit(Submission(input=b'"hi"', run_at=moment))

@@ -121,12 +121,22 @@ def test_the_examples_are_what_the_service_takes_and_gives(edge, document):
     assert list(shown.json) == list(described)
 
 
+def test_the_examples_of_a_batch_are_what_the_service_takes_and_gives(edge, document):
+    submit = document["paths"]["/api/v1/task/batch"]["post"]
+    example = submit["requestBody"]["content"]["application/json"]["example"]
+    given = edge.ask("POST", "/api/v1/task/batch", example).json["data"]
+    described = example_of(submit, "202")["data"]
+    assert [list(one) for one in given] == [list(one) for one in described]
+    assert given[1] == described[1]
+
+
 def example_of(operation, status):
     return operation["responses"][status]["content"]["application/json"]["example"]
 
 
 LIFE = {"done": "Processed input: hello", "seen": True, "replayed": True, "mismatch": 422}
 LIFE |= {"cancelled": "cancelled", "retry_of": True, "walked": 3, "deleted": 404, "waits": True}
+LIFE |= {"batch": ["pending", "invalid_request"]}
 """What a client prints that took a task through its life, in whichever language."""
 
 
@@ -156,9 +166,10 @@ USE_FROM_PYTHON = """
 import json, sys
 from generated_client import Client
 from generated_client.api.tasks import (
-    cancel_task, create_inference_task, delete_task, get_queue, get_task, list_tasks, retry_task,
+    cancel_task, create_inference_task, create_inference_tasks, delete_task, get_queue, get_task,
+    list_tasks, retry_task,
 )
-from generated_client.models import TaskStatus, TaskSubmission
+from generated_client.models import BatchSubmission, TaskCreated, TaskStatus, TaskSubmission
 
 with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
     def create(prefer="respond-async", **body):
@@ -179,6 +190,8 @@ with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
     queue = get_queue.sync(client=client)
     delete_task.sync_detailed(task.task_id, client=client)
     gone = get_task.sync_detailed(task.task_id, client=client)
+    tasks = [TaskSubmission("one", delay_seconds=3600.0), TaskSubmission("two", priority=11)]
+    batch = create_inference_tasks.sync(client=client, body=BatchSubmission(tasks))
     print(json.dumps({
         "done": first.parsed.result.output,
         "seen": task.result.output == first.parsed.result.output,
@@ -189,6 +202,9 @@ with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
         "walked": len(page.data),
         "deleted": gone.status_code,
         "waits": queue.by_status.pending >= 1,
+        "batch": [
+            one.status if isinstance(one, TaskCreated) else one.error.code for one in batch.data
+        ],
     }))
 """
 
@@ -261,6 +277,8 @@ const page = got(await client.GET("/api/v1/task", {
 const queue = got(await client.GET("/api/v1/queue"));
 await client.DELETE("/api/v1/task/{task_id}", at(first.task_id));
 const gone = await client.GET("/api/v1/task/{task_id}", at(first.task_id));
+const tasks: Submission[] = [{ input: "one", delay_seconds: 3600 }, { input: "two", priority: 11 }];
+const batch = got(await client.POST("/api/v1/task/batch", { body: { tasks } }));
 console.log(JSON.stringify({
   done: first.result?.output,
   seen: task.result?.output === first.result?.output,
@@ -271,11 +289,21 @@ console.log(JSON.stringify({
   walked: page.data.length,
   deleted: gone.response.status,
   waits: queue.by_status.pending >= 1,
+  batch: batch.data.map((one) => "error" in one ? one.error.code : one.status),
 }));
 """
 
 
+ANSWERED_BY_ITEM = """
+[[operations]]
+include-operation-id = "createInferenceTasks"
+checks.negative_data_rejection.enabled = false
+"""
+"""A batch with a bad task in it is accepted; the answer says which of its tasks were not."""
+
+
 def test_schemathesis_finds_nothing(service, tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(ANSWERED_BY_ITEM)
     base = f"http://{service.connection.host}"
     # JSON Schema has no words for "an integer of 64 bits, anywhere in here", so that what it allows
     # is more than what is taken. `test_refusals` covers what this check would.

@@ -43,7 +43,8 @@ def task_id(edge):
 
 
 def ask(edge, method, path, task_id, key):
-    body = {"input": "x"} if path.endswith("/inference") else None
+    bodies = {"inference": {"input": "x"}, "batch": {"tasks": [{"input": "x"}]}}
+    body = bodies.get(path.rpartition("/")[2])
     return edge.ask(method, path.replace("{task_id}", task_id), body, **key)
 
 
@@ -113,6 +114,18 @@ def test_the_same_idempotency_key_of_two_owners_is_two_keys(edge):
     asked = [edge.submit({"input": "x"}, Idempotency_Key="k", **key) for key in (ALICE, BOB, ALICE)]
     first, other, again = (answer.json["task_id"] for answer in asked)
     assert again == first != other
+
+
+def test_the_tasks_of_a_batch_and_its_key_are_its_owners(edge):
+    def submit(key):
+        batch = {"tasks": [{"input": "x"}]}
+        reply = edge.ask("POST", "/api/v1/task/batch", batch, Idempotency_Key="k", **key)
+        return reply.json["data"][0]["task_id"]
+
+    hers, his = submit(ALICE), submit(BOB)
+    assert submit(ALICE) == hers != his
+    assert edge.ask("GET", f"/api/v1/task/{hers}", **BOB).status == 404
+    assert as_alice_sees_it(edge, hers)["task_id"] == hers
 
 
 def test_a_key_that_asks_too_often_is_told_to_come_back(make_edge):

@@ -269,6 +269,7 @@ def test_an_unknown_path_is_not_found(edge, path):
     ("path", "allowed"),
     [
         (SUBMIT, "OPTIONS, POST"),
+        ("/api/v1/task/batch", "OPTIONS, POST"),
         ("/api/v1/task", "GET, OPTIONS"),
         ("/api/v1/task/x", "DELETE, GET, OPTIONS"),
         ("/api/v1/task/x/cancel", "OPTIONS, POST"),
