@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import traceback
 import tracemalloc
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -230,6 +231,19 @@ async def test_what_is_raised_is_retried_unless_it_says_otherwise(target):
         assert (type(busy), busy.retry_after_seconds) == (ExecutorUnavailable, 7)
         crashed = await failure_of(executor, "ExecutorCrashed")
         assert type(crashed) is ExecutorFailed
+
+
+@pytest.mark.parametrize("target", ["raise_by_name", "raise_by_name_later"])
+async def test_the_trace_of_what_was_raised_is_in_the_log_for_who_asks_for_it(target):
+    async with opened(target) as executor:
+        with capture_logs() as logs:
+            await failure_of(executor, "InvalidInput")
+            assert logs == [], "this one was raised on purpose"
+            await failure_of(executor, "SystemExit")
+    [event] = logs
+    assert event["log_level"] == "debug"
+    trace = event.get("lines") or traceback.format_exception(event["exc_info"])
+    assert "in raise_by_name" in "".join(trace)
 
 
 async def test_a_coroutine_function_that_cancels_itself_has_failed():

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
@@ -54,7 +55,7 @@ from adapters.executors.python_callable.outcome import (
     worded,
 )
 from adapters.executors.python_callable.target import NotUsable, Target, found, is_async
-from domain.errors import ExecutorFailed, ResultNotStorable, ResultTooLarge
+from domain.errors import ExecutorError, ExecutorFailed, ResultNotStorable, ResultTooLarge
 from domain.inference import LogLine, Progress, encode_result
 
 _DIES_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
@@ -142,7 +143,9 @@ class Child:
         except ResultNotStorable as error:
             return NotStorable(shown(str(error.__cause__ or error)))
         except BaseException as error:  # noqa: BLE001 - even one that would end the process
-            return _raised(error)
+            if not isinstance(error, ExecutorError):
+                traceback.print_exception(error)
+            return _raised(failure_of(error))
 
     def _spoken(
         self, generator: Generator[Any, Any, Any], context: Context, max_result_bytes: int
@@ -239,11 +242,8 @@ def _returned(given: Any, max_result_bytes: int) -> Returned:
     return Returned(Raw(encode_result(result, max_result_bytes)), result.usage)
 
 
-def _raised(error: BaseException) -> Raised:
-    failure = failure_of(error)
-    return Raised(
-        failure.code, shown(failure.message), failure.retryable, failure.retry_after_seconds
-    )
+def _raised(error: ExecutorError) -> Raised:
+    return Raised(error.code, shown(error.message), error.retryable, error.retry_after_seconds)
 
 
 def _flush() -> None:

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
+import structlog
+
 from adapters.executors.python_callable.context import Context
 from adapters.executors.python_callable.outcome import TextOutput, failure_of, result_of
 from adapters.executors.python_callable.target import Target
@@ -27,6 +29,8 @@ from domain.inference import (
 )
 
 _MOST_WAITING: Final = 100
+
+log = structlog.get_logger()
 
 Said = asyncio.Queue[Piece | ExecutorError]
 """What comes of an attempt, with its result or its error last."""
@@ -91,6 +95,8 @@ class InProcess:
         except BaseException as error:  # SystemExit would end the service
             if _is_cancelled():
                 raise
+            if not isinstance(error, ExecutorError):
+                log.debug("callable_raised", task_id=request.task_id, exc_info=error)
             end = failure_of(error)
         await said.put(end)
 

@@ -23,6 +23,7 @@ from domain.inference import InferenceRequest, Piece
 
 _SHORTEST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_STARTING: Final = "they are starting"
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class ProcessPool:
         self._setup = setup
         self._start_timeout_seconds = start_timeout_seconds
         self._children: set[ChildProcess] = set()
-        self._trouble = "its processes are starting"
+        self._trouble = _STARTING
         self._offered = asyncio.Event()
 
     def room(self) -> int:
@@ -44,7 +45,9 @@ class ProcessPool:
     async def check(self) -> None:
         """See `Executor.check`."""
         if not self._children:
-            raise ExecutorUnavailable(f"{self._setup.target} does not start: {self._trouble}")
+            raise ExecutorUnavailable(
+                f"no process of {self._setup.target} is ready: {self._trouble}"
+            )
 
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """See `Executor.run`. Waits for a child that is free."""
@@ -99,6 +102,7 @@ class ProcessPool:
         try:
             async with asyncio.timeout(self._start_timeout_seconds):
                 await child.load()
+            self._trouble = _STARTING
             self._children.add(child)
             self._offered.set()
             await child.exited()
