@@ -6,7 +6,7 @@ from bench import Figure
 from claims import CLAIM
 from footprint import FSYNCS, RESIDENT, START
 from latency import IDLE, PACED, WAKE_UP
-from throughput import DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
+from throughput import BATCH, DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
 from waits import LONG_POLL, WAITERS
 from workers import WORKERS
 
@@ -14,6 +14,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     SUBMIT,
     SUBMIT_AND_RUN,
     KEYED,
+    BATCH,
     GET,
     DRAIN,
     WORKERS,

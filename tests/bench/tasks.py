@@ -1,7 +1,7 @@
 """The requests that make the load, and what is read from their answers."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,10 +28,23 @@ _view = msgspec.json.Decoder(View)
 
 def submit(*headers: str, text: str = "hello", **options: object) -> bytes:
     """A request that creates a task. `headers` are more of these, as `Name: value`."""
-    body = msgspec.json.encode({"input": text, "options": {"model": "bench", **options}})
+    return _post("inference", _submission(text, options), headers)
+
+
+def batch(number: int, **options: object) -> bytes:
+    """A request that creates so many equal tasks."""
+    return _post("batch", {"tasks": [_submission("hello", options)] * number})
+
+
+def _submission(text: str, options: Mapping[str, object]) -> Mapping[str, object]:
+    return {"input": text, "options": {"model": "bench", **options}}
+
+
+def _post(path: str, content: object, headers: Iterable[str] = ()) -> bytes:
+    body = msgspec.json.encode(content)
     more = "".join(f"{header}\r\n" for header in headers)
     head = (
-        f"POST /api/v1/task/inference HTTP/1.1\r\nHost: localhost\r\n{more}"
+        f"POST /api/v1/task/{path} HTTP/1.1\r\nHost: localhost\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body

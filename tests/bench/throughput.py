@@ -26,6 +26,8 @@ from servers import Server
 
 _READ = 500
 _LISTED = 20
+_IN_A_BATCH = 1_000
+_BATCHES_AT_ONCE = 4  # so that a short run holds many
 _KEYS_PER_SECOND = 20_000  # more than any store takes
 
 
@@ -145,6 +147,15 @@ def _submit_under_keys(bench: Bench, server: Server, label: str) -> Mapping[str,
     return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
 
 
+def _submit_batches(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    """Counts tasks, not requests."""
+    batch = tasks.batch(_IN_A_BATCH, delay_seconds=3600)
+    answers = bench.load(load.during, server, bench.scale.seconds, [batch], _BATCHES_AT_ONCE)
+    if any(b'"error"' in body for body in answers.bodies):
+        raise SystemExit("a batch was not taken whole")
+    return {label: answers.per_second * _IN_A_BATCH}
+
+
 def _list(query: str) -> Measurement:
     def measure(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
         tasks.ids(bench.load(load.each, server, [tasks.SUBMIT] * _LISTED))
@@ -173,6 +184,24 @@ KEYED = Figure(
         Line("SQLite, with a key", "SQLite"),
         Line("PostgreSQL"),
         Line("PostgreSQL, with a key", "PostgreSQL"),
+    ],
+)
+
+BATCH = Figure(
+    "batch",
+    f"tasks submitted: one a request, 64 clients; {_IN_A_BATCH:,} a request, 4 clients",
+    "/s",
+    [
+        sampled("memory", service(MEMORY, QUIET), _submit),
+        sampled("memory, in batches", service(MEMORY, QUIET), _submit_batches),
+        sampled("SQLite", service(SQLITE, QUIET), _submit),
+        sampled("SQLite, in batches", service(SQLITE, QUIET), _submit_batches),
+    ],
+    [
+        Line("memory"),
+        Line("memory, in batches", "memory"),
+        Line("SQLite"),
+        Line("SQLite, in batches", "SQLite"),
     ],
 )
 
