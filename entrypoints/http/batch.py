@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count
 from typing import Annotated, assert_never
 
 import msgspec
@@ -71,13 +72,17 @@ async def _read(text: bytes, longest_timeout_seconds: float) -> Submission | Ref
 def _keyed(
     asked: Sequence[Submission | Refused], key: str, texts: Sequence[bytes]
 ) -> list[Submission | Refused]:
-    """Each under a key of its own: no client can send one with a space in it."""
+    """Each under a key of its own: no client can send one with a space in it.
+
+    Only the good ones are numbered, so that any two batches under one key meet in the first.
+    """
     whole = sha256(b"".join(map(_fingerprint, texts))).digest()
+    numbers = count()
     return [
         one
         if isinstance(one, Refused)
-        else replace(one, idempotency=Idempotency(f"{key} {number}", whole))
-        for number, one in enumerate(asked)
+        else replace(one, idempotency=Idempotency(f"{key} {next(numbers)}", whole))
+        for one in asked
     ]
 
 

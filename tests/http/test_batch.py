@@ -163,6 +163,11 @@ def test_a_changed_batch_under_the_same_key_is_a_mismatch_and_stores_nothing(edg
     assert submit(edge, GOOD, BAD, GOOD, Idempotency_Key=key).json == first.json
 
 
+def test_a_batch_whose_good_ones_stand_elsewhere_is_a_changed_one(edge, key):
+    submit(edge, GOOD, BAD, Idempotency_Key=key)
+    assert submit(edge, BAD, GOOD, Idempotency_Key=key).code == "idempotency_mismatch"
+
+
 def test_a_batch_and_a_single_task_do_not_share_a_key(edge, key):
     single = edge.submit(GOOD, Idempotency_Key=key).json["task_id"]
     ids = accepted(submit(edge, GOOD, GOOD, Idempotency_Key=key))
