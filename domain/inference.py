@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +35,17 @@ class Usage(Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     total_tokens: int
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together, each number at most the largest that is stored."""
+        return Usage(
+            min(LARGEST_INTEGER, self.input_tokens + other.input_tokens),
+            min(LARGEST_INTEGER, self.output_tokens + other.output_tokens),
+            min(LARGEST_INTEGER, self.total_tokens + other.total_tokens),
+        )
+
+
+NO_USAGE: Final = Usage(0, 0, 0)
 
 
 class Chunk(Struct, frozen=True):

@@ -9,7 +9,7 @@ again later. An adapter is opened as an async context manager made from its own 
 `StoreFactory`, `ExecutorFactory`); all its methods are called from one event loop.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct
 
 from domain.events import LogPage, Recorded
-from domain.inference import InferenceRequest, Piece, Routes, Usage
+from domain.inference import NO_USAGE, InferenceRequest, Piece, Routes, Usage
 from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
 from domain.task import TERMINAL, NewTask, Task, TaskError, TaskStatus
@@ -105,16 +105,39 @@ class QueueLine(Struct, frozen=True):
     running: int
 
 
+class UsageLine(Struct, frozen=True):
+    """What all completed tasks of one executor and model have cost, also those removed since."""
+
+    executor: str
+    model: str | None
+    usage: Usage
+
+
+def summed(lines: Iterable[UsageLine]) -> list[UsageLine]:
+    """One line for each executor and model."""
+    spent: dict[tuple[str, str | None], Usage] = {}
+    for line in lines:
+        kind = line.executor, line.model
+        spent[kind] = spent.get(kind, NO_USAGE).plus(line.usage)
+    return [UsageLine(*kind, usage) for kind, usage in spent.items()]
+
+
+MOST_USAGE_LINES: Final = 1_000
+"""An owner's usage of further models is summed under no model."""
+
+
 class QueueView(Struct, frozen=True):
-    """What waits, what runs, and who is there to run it.
+    """What waits, what runs, who is there to run it, and what was spent.
 
     `oldest_pending_seconds`: for how long the task has been due that became due first; None where
-    none is. `workers`: how many workers there are now that run tasks of each executor.
+    none is. `workers`: how many workers there are now that run tasks of each executor. `usage`: a
+    line where any was reported.
     """
 
     lines: list[QueueLine]
     oldest_pending_seconds: float | None
     workers: Mapping[str, int]
+    usage: list[UsageLine]
 
 
 class TaskCounts(Struct, frozen=True):
@@ -207,7 +230,10 @@ class TaskStore(Protocol):
         ...
 
     async def queue(self, owner: str | None) -> QueueView:
-        """The live tasks of this owner, counted. The cost grows with them, and with no others."""
+        """The live tasks of this owner, counted, and what those cost that completed.
+
+        The cost grows with the live tasks and with the lines of usage.
+        """
         ...
 
     async def backlog_seconds(self) -> float:

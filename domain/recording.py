@@ -12,7 +12,7 @@ LONGEST_LINE: Final = 2_000
 MOST_LOGGED: Final = 100_000
 """Characters of all log lines of an attempt; what comes then is left out, and that is said."""
 _LEAST_COUNTED: Final = 100
-_NO_MORE_LINES: Final = "(this attempt logged too much: no more lines are kept)"
+_NO_MORE: Final = "(this attempt logged too much: no more lines are kept)"
 
 
 class Recording:
@@ -52,6 +52,12 @@ class Recording:
 
     def add(self, piece: Chunk | Progress | LogLine) -> None:
         """Take the next piece."""
+        if isinstance(piece, LogLine):
+            if self._may_log <= 0:
+                return
+            piece = self._kept(piece.message)
+        elif isinstance(piece, Progress):
+            self._drop_last_progress()
         self._waiting.append(piece)
         if len(self._waiting) == 1:
             self._wake()
@@ -92,7 +98,7 @@ class Recording:
 
     def _told(self, piece: Progress | LogLine, latest: Progress | None) -> Recorded | None:
         if isinstance(piece, LogLine):
-            return self._line(piece.message)
+            return Logged(piece.message, self._attempt)
         if piece is not latest:
             return None
         return ProgressMade(min(1.0, max(0.0, piece.fraction)), self._attempt)
@@ -105,9 +111,12 @@ class Recording:
         self._index += 1
         return [Output(delta, self._index - 1, self._attempt, self._characters)]
 
-    def _line(self, message: str) -> Logged | None:
-        if self._may_log <= 0:
-            return None
-        self._may_log -= max(_LEAST_COUNTED, len(message[:LONGEST_LINE]))
-        text = message[:LONGEST_LINE] if self._may_log > 0 else _NO_MORE_LINES
-        return Logged(text.encode(errors="replace").decode(), self._attempt)
+    def _drop_last_progress(self) -> None:
+        if self._waiting and isinstance(self._waiting[-1], Progress):
+            self._waiting.pop()
+
+    def _kept(self, message: str) -> LogLine:
+        """What is kept of a line: at once, so that lines which wait are bounded too."""
+        text = message[:LONGEST_LINE]
+        self._may_log -= max(_LEAST_COUNTED, len(text))
+        return LogLine(text.encode(errors="replace").decode() if self._may_log > 0 else _NO_MORE)

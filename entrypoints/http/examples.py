@@ -81,15 +81,17 @@ TASKS: Final[_Json] = {
     "has_more": True,
     "next_cursor": "AAYIclHdkkAAAAAAAAAAKZtYk1o5dXcpQ8dFvBV1",
 }
+_USAGE: Final = {"input_tokens": 12, "output_tokens": 34, "total_tokens": 46}
+_NO_USAGE: Final = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 QUEUE: Final[_Json] = {
     "by_status": {"pending": 3, "running": 1},
     "by_executor": {
-        "echo": {"pending": 0, "running": 1, "workers": 1},
-        "llama": {"pending": 3, "running": 0, "workers": 0},
+        "echo": {"pending": 0, "running": 1, "workers": 1, "usage": _NO_USAGE},
+        "llama": {"pending": 3, "running": 0, "workers": 0, "usage": _USAGE},
     },
     "by_model": {
-        "gpt-3.5-turbo": {"pending": 0, "running": 1},
-        "llama-3": {"pending": 3, "running": 0},
+        "gpt-3.5-turbo": {"pending": 0, "running": 1, "usage": _NO_USAGE},
+        "llama-3": {"pending": 3, "running": 0, "usage": _USAGE},
     },
     "oldest_pending_seconds": 4.2,
     "unserved": ["llama"],

@@ -229,12 +229,21 @@ class LiveTasks(Struct, frozen=True):
     running: int
 
 
+class ModelLoad(Struct, frozen=True):
+    """How many tasks of a model are not done yet, and what all those cost that completed."""
+
+    pending: int
+    running: int
+    usage: Usage
+
+
 class ExecutorLoad(Struct, frozen=True):
-    """How many tasks of an executor are not done yet, and how many workers run its tasks."""
+    """The same of an executor, and how many workers run its tasks."""
 
     pending: int
     running: int
     workers: int
+    usage: Usage
 
 
 class QueueLimits(Struct, frozen=True):
@@ -247,14 +256,15 @@ class QueueLimits(Struct, frozen=True):
 class Queue(Struct, frozen=True):
     """What waits and what runs, of what the caller sees.
 
-    `by_model` has the tasks that name no model under an empty name. `oldest_pending_seconds` is for
-    how long the task has been due that became due first. `unserved` names the executors whose tasks
-    wait though no worker runs them.
+    `by_model` has the tasks that name no model under an empty name. `usage` is summed over all that
+    ever completed, where their backends report it; beyond a thousand models of a caller, new ones
+    count as none. `oldest_pending_seconds` is for how long the task has been due that became due
+    first. `unserved` names the executors whose tasks wait though no worker runs them.
     """
 
     by_status: LiveTasks
     by_executor: Mapping[str, ExecutorLoad]
-    by_model: Mapping[str, LiveTasks]
+    by_model: Mapping[str, ModelLoad]
     oldest_pending_seconds: float | None
     unserved: list[str]
     limits: QueueLimits

@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
-from domain.ports import QueueLine, QueueView
+from domain.inference import NO_USAGE, Usage
+from domain.ports import QueueLine, QueueView, UsageLine
 from domain.query import Found, TaskQuery
 from domain.service import Caller, TaskService
 from domain.task import AttemptRecord, Task
@@ -15,6 +16,7 @@ from entrypoints.http.schemas import (
     ExecutorLoad,
     ListedTask,
     LiveTasks,
+    ModelLoad,
     Queue,
     QueueLimits,
     TaskView,
@@ -95,6 +97,9 @@ def _text(stored: bytes | None) -> Raw | None:
 def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:
     """The queue, counted by status, by executor and by model."""
     by_executor = _sums(queue.lines, lambda line: line.executor)
+    by_model = _sums(queue.lines, lambda line: line.model or "")
+    of_executor = _usage(queue.usage, lambda line: line.executor)
+    of_model = _usage(queue.usage, lambda line: line.model or "")
     workers = queue.workers
     nobody = LiveTasks(0, 0)
     return Queue(
@@ -102,10 +107,22 @@ def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:
             sum(line.pending for line in queue.lines), sum(line.running for line in queue.lines)
         ),
         by_executor={
-            name: _load(by_executor.get(name, nobody), workers.get(name, 0))
-            for name in sorted(by_executor.keys() | workers.keys())
+            name: ExecutorLoad(
+                pending=by_executor.get(name, nobody).pending,
+                running=by_executor.get(name, nobody).running,
+                workers=workers.get(name, 0),
+                usage=of_executor.get(name, NO_USAGE),
+            )
+            for name in sorted(by_executor.keys() | workers.keys() | of_executor.keys())
         },
-        by_model=_sums(queue.lines, lambda line: line.model or ""),
+        by_model={
+            name: ModelLoad(
+                pending=by_model.get(name, nobody).pending,
+                running=by_model.get(name, nobody).running,
+                usage=of_model.get(name, NO_USAGE),
+            )
+            for name in sorted(by_model.keys() | of_model.keys())
+        },
         oldest_pending_seconds=queue.oldest_pending_seconds,
         unserved=sorted(
             name for name, live in by_executor.items() if live.pending and not workers.get(name)
@@ -114,8 +131,11 @@ def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:
     )
 
 
-def _load(live: LiveTasks, workers: int) -> ExecutorLoad:
-    return ExecutorLoad(live.pending, live.running, workers)
+def _usage(lines: Iterable[UsageLine], name_of: Callable[[UsageLine], str]) -> Mapping[str, Usage]:
+    spent: dict[str, Usage] = {}
+    for line in lines:
+        spent[name_of(line)] = spent.get(name_of(line), NO_USAGE).plus(line.usage)
+    return spent
 
 
 def _sums(

@@ -79,6 +79,7 @@ HOT: dict[str, tuple[str, ...]] = {
     "standing": (BY_ID,),
     "append_to_task": (BY_ID,),
     "append_event": (),
+    "usage_lines": (),
     "forget_events": ("PRIMARY KEY (number=? AND event<?)", BY_ID),
     "read_log": ("PRIMARY KEY (number=? AND event>?)", BY_ID),
     "last_output": ("PRIMARY KEY (number=?)", BY_ID),

@@ -104,6 +104,8 @@ def test_log_lines_are_bounded_each_and_together() -> None:
     assert line.message == "x" * LONGEST_LINE
     for _ in range(100_000):
         one.add(LogLine("…"))
+        one.add(Progress(0.5))
+    assert len(one._waiting) <= 2 * MOST_LOGGED / 100
     lines = [event.message for event in taken(one) if isinstance(event, Logged)]
     assert len(lines) <= MOST_LOGGED / 100
     assert set(lines[:-1]) == {"…"}

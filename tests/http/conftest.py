@@ -213,9 +213,9 @@ class Edge:
         claims = self.do(self.queue.claim("worker", {"echo": 1000}, 30.0))
         return next(claim for claim in claims if claim.task.id == reply.json["task_id"])
 
-    def complete(self, reply, result=b'{"output": "x"}'):
+    def complete(self, reply, result=b'{"output": "x"}', usage=None):
         """Let a worker complete the task that this answer told of with this JSON text."""
-        self.settle(Completed(self.claim(reply).fence, result, None), TaskStatus.COMPLETED)
+        self.settle(Completed(self.claim(reply).fence, result, usage), TaskStatus.COMPLETED)
 
     def fail(self, reply):
         """Let a worker fail it."""

@@ -4,11 +4,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from domain.inference import Usage
 from domain.ports import Completed, HandedBack, Retry
 from domain.task import TaskError, TaskStatus
 from entrypoints.http import backlog as backlog_module
 
 GOOD = {"input": "x"}
+SPENT = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+NOTHING = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 SOON = "2100-01-02T03:04:05.678901+02:00"
 
 
@@ -319,7 +322,7 @@ def test_the_queue_is_looked_at_now_and_then_only(edge):
 def test_the_queue_is_counted_by_status_executor_and_model(make_edge):
     edge = make_edge()
     edge.do(edge.queue.announce("worker", ["echo"], 60.0))
-    edge.complete(edge.submit(GOOD))
+    edge.complete(edge.submit(GOOD), usage=Usage(**SPENT))
     edge.claim(edge.submit(GOOD | {"options": {"model": "m"}}))
     edge.submit(GOOD)
     edge.submit(GOOD | {"options": {"model": "llama-3"}})
@@ -328,13 +331,13 @@ def test_the_queue_is_counted_by_status_executor_and_model(make_edge):
     assert queue == {
         "by_status": {"pending": 2, "running": 1},
         "by_executor": {
-            "echo": {"pending": 1, "running": 1, "workers": 1},
-            "llama": {"pending": 1, "running": 0, "workers": 0},
+            "echo": {"pending": 1, "running": 1, "workers": 1, "usage": SPENT},
+            "llama": {"pending": 1, "running": 0, "workers": 0, "usage": NOTHING},
         },
         "by_model": {
-            "": {"pending": 1, "running": 0},
-            "llama-3": {"pending": 1, "running": 0},
-            "m": {"pending": 0, "running": 1},
+            "": {"pending": 1, "running": 0, "usage": SPENT},
+            "llama-3": {"pending": 1, "running": 0, "usage": NOTHING},
+            "m": {"pending": 0, "running": 1, "usage": NOTHING},
         },
         "unserved": ["llama"],
         "limits": {"max_pending_tasks": 10_000, "max_concurrent_tasks": 8},

@@ -18,10 +18,11 @@ from adapters.stores.memory.queues import SortedQueue
 from adapters.stores.memory.rows import Row
 from adapters.stores.memory.turns import Turns
 from domain.events import Event, LogPage, Output, lost_until, number_of_recorded, progress_in
-from domain.inference import Routes
+from domain.inference import NO_USAGE, Routes, Usage
 from domain.instants import after, seconds_between
 from domain.ports import (
     KEY_KEPT_SECONDS,
+    MOST_USAGE_LINES,
     PURGED_PER_SUBMIT,
     Accepted,
     Claim,
@@ -41,7 +42,9 @@ from domain.ports import (
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
+    UsageLine,
     settled,
+    summed,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
@@ -77,6 +80,7 @@ class MemoryTaskStore(LocalFeed):
         self._deadlines = SortedQueue(lambda row: row.task.deadline or 0, lambda row: row.task.done)
         self._leases: dict[str, _Lease] = {}
         self._recorded: dict[str, list[Event]] = {}
+        self._usage: defaultdict[str, dict[tuple[str, str | None], Usage]] = defaultdict(dict)
         self._presence = Presence(clock.monotonic)
         self._by_completion = SortedQueue(lambda row: row.task.completed_at or 0, _is_removed)
         self._by_creation = SortedQueue(lambda row: row.created_at, _is_removed)
@@ -180,7 +184,7 @@ class MemoryTaskStore(LocalFeed):
         lines = [QueueLine(*kind, waiting[kind], running[kind]) for kind in waiting | running]
         due_since = [task.due_at for task in pending if task.due_at <= now]
         oldest = seconds_between(min(due_since), now) if due_since else None
-        return QueueView(lines, oldest, self._presence.workers())
+        return QueueView(lines, oldest, self._presence.workers(), self._spent(owner))
 
     async def backlog_seconds(self) -> float:
         """See `TaskStore.backlog_seconds`."""
@@ -291,6 +295,14 @@ class MemoryTaskStore(LocalFeed):
     def _walk(self, query: TaskQuery) -> Iterator[Row]:
         walks = [owned.walk(query) for owned in self._owners(query.owner)]
         return merge(*walks, key=place, reverse=query.newest_first)
+
+    def _spent(self, owner: str | None) -> list[UsageLine]:
+        return summed(
+            UsageLine(*kind, usage)
+            for one, lines in self._usage.items()
+            if owner in (None, one)
+            for kind, usage in lines.items()
+        )
 
     def _live(self, owner: str | None) -> Iterator[Row]:
         return chain.from_iterable(owned.live.values() for owned in self._owners(owner))
@@ -412,9 +424,17 @@ class MemoryTaskStore(LocalFeed):
 
     def _finish(self, row: Row, task: Task) -> None:
         self._move(row, task)
+        if task.usage is not None:
+            self._spend(task, task.usage)
         del self._owned[task.owner].live[task.id]
         self._by_completion.push(row)
         self._by_creation.push(row)
+
+    def _spend(self, task: Task, usage: Usage) -> None:
+        lines, kind = self._usage[task.owner], _kind(task)
+        if kind not in lines and len(lines) >= MOST_USAGE_LINES:
+            kind = (task.executor, None)
+        lines[kind] = lines.get(kind, NO_USAGE).plus(usage)
 
     # --- removal -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from adapters.json_columns import (
     usage_from,
 )
 from domain.events import Event, LogPage, number_of_recorded, progress_in
+from domain.inference import NO_USAGE, Usage
 from domain.ports import (
     Cancelled,
     Claim,
@@ -28,6 +29,7 @@ from domain.ports import (
     QueueLine,
     QueueView,
     Retry,
+    UsageLine,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.task import WORKER_LOST, AttemptOutcome, NewTask, Task, TaskStatus, worker_lost
@@ -209,12 +211,20 @@ def page_of(rows: Sequence[Mapping[str, Any]], query: TaskQuery) -> Page:
 
 
 def queue_view_of(
-    lines: Sequence[Mapping[str, Any]], workers: Sequence[Mapping[str, Any]]
+    lines: Sequence[Mapping[str, Any]],
+    workers: Sequence[Mapping[str, Any]],
+    usage: Sequence[Mapping[str, Any]],
 ) -> QueueView:
-    """What the rows of `view_queue.sql` and `view_workers.sql` say."""
+    """What the rows of `view_queue.sql`, `view_workers.sql` and `view_usage.sql` say."""
     oldest = [line["oldest"] for line in lines if line["oldest"] is not None]
     return QueueView(
         [QueueLine(row["executor"], row["model"], row["pending"], row["running"]) for row in lines],
         max(oldest) / 1_000_000 if oldest else None,
         {row["executor"]: row["workers"] for row in workers},
+        [UsageLine(row["executor"], row["model"], _usage_of(row)) for row in usage],
     )
+
+
+def _usage_of(row: Mapping[str, Any]) -> Usage:
+    names = ("input_tokens", "output_tokens", "total_tokens")
+    return NO_USAGE.plus(Usage(*(int(row[name]) for name in names)))

@@ -41,8 +41,8 @@ WITH ended AS (
            worker = NULL, lease_until = NULL
       FROM fenced
      WHERE task.number = fenced.number
-    RETURNING task.number, task.id, task.attempt, task.status, task_lost_until(task)
-                  AS lost_until
+    RETURNING task.number, task.id, task.attempt, task.status, task.owner, task.executor, task.model,
+              task.usage::json AS spent, task_lost_until(task) AS lost_until
 ), kept AS (
     INSERT INTO task_result (number, result)
     SELECT number, result FROM fenced WHERE becomes = 'completed'
@@ -50,6 +50,20 @@ WITH ended AS (
     DELETE FROM task_event
      WHERE number = ANY (ARRAY(SELECT number FROM settled WHERE lost_until > 0))
        AND event <= (SELECT lost_until FROM settled WHERE settled.number = task_event.number)
+), spent AS (
+    INSERT INTO task_usage AS known
+        (slot, owner, executor, model, input_tokens, output_tokens, total_tokens)
+    SELECT pg_backend_pid() % 64, owner, executor, task_usage_model(owner, executor, model) AS name,
+           sum((spent ->> 'input_tokens')::bigint), sum((spent ->> 'output_tokens')::bigint),
+           sum((spent ->> 'total_tokens')::bigint)
+      FROM settled
+     WHERE spent IS NOT NULL
+     GROUP BY owner, executor, name
+     ORDER BY owner, executor, name
+        ON CONFLICT (owner, executor, model, slot) DO UPDATE
+       SET input_tokens = known.input_tokens + excluded.input_tokens,
+           output_tokens = known.output_tokens + excluded.output_tokens,
+           total_tokens = known.total_tokens + excluded.total_tokens
 ), counted AS (
     UPDATE task_count
        SET running = running - (SELECT count(*) FROM settled),

@@ -239,7 +239,8 @@ class PostgresTaskStore:
         """See `TaskStore.queue`."""
         lines = await self._fetch(SQL["view_queue"], owner)
         workers = await self._fetch(SQL["view_workers"])
-        return queue_view_of(lines, workers)
+        usage = await self._fetch(SQL["view_usage"], owner)
+        return queue_view_of(lines, workers, usage)
 
     async def backlog_seconds(self) -> float:
         """See `TaskStore.backlog_seconds`."""

@@ -13,6 +13,7 @@ from adapters.json_columns import output_from, recorded_from
 from adapters.stores.sqlite.rows import searched, task_from
 from adapters.stores.sqlite.statements import SQL
 from domain.events import Event, LogPage, Output
+from domain.inference import Usage
 from domain.instants import seconds_between
 from domain.ports import (
     LONGEST_POSITION,
@@ -21,6 +22,8 @@ from domain.ports import (
     Payload,
     QueueLine,
     Standing,
+    UsageLine,
+    summed,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.task import Task, TaskStatus
@@ -80,6 +83,12 @@ def standings(connection: sqlite3.Connection, task_ids: Collection[str]) -> Mapp
         for task_id, row in rows.items()
         if row is not None
     }
+
+
+def usage(connection: sqlite3.Connection, owner: str | None) -> list[UsageLine]:
+    """The usage of `TaskStore.queue`."""
+    rows = connection.execute(SQL["usage_lines"], {"owner": owner})
+    return summed(UsageLine(executor, model, Usage(*tokens)) for executor, model, *tokens in rows)
 
 
 def queue(

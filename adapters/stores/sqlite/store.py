@@ -175,7 +175,8 @@ class SqliteTaskStore(LocalFeed):
         """See `TaskStore.queue`."""
         look = partial(reads.queue, self._reading, owner, self._clock.now())
         lines, oldest_pending_seconds = await self._reader.call(look)
-        return QueueView(lines, oldest_pending_seconds, self._presence.workers())
+        usage = await self._reader.call(partial(reads.usage, self._reading, owner))
+        return QueueView(lines, oldest_pending_seconds, self._presence.workers(), usage)
 
     async def backlog_seconds(self) -> float:
         """See `TaskStore.backlog_seconds`."""

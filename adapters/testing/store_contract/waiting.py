@@ -2,15 +2,24 @@
 
 import pytest
 
-from adapters.testing.store_case import RESULT, USAGE, Case, ids, new_task
+from adapters.testing.store_case import ERROR, RESULT, USAGE, Case, ids, new_task
 from adapters.testing.store_contract.base import Contract, on_event_loop
-from domain.ports import LONGEST_POSITION, Completed, QueueLine
+from domain.inference import LARGEST_INTEGER, Usage
+from domain.ports import LONGEST_POSITION, MOST_USAGE_LINES, Completed, Failed, QueueLine
+from domain.retention import RetentionPolicy
 from domain.task import ANONYMOUS, Task
 
 
 async def positions(case: Case, *tasks: Task) -> list[int | None]:
     """The places of these tasks."""
     return [await case.store.queue_position(task) for task in tasks]
+
+
+async def spent(case: Case, owner: str | None) -> dict[tuple[str, str | None], Usage]:
+    """What this owner's tasks have cost, by executor and model."""
+    lines = (await case.store.queue(owner)).usage
+    assert len({(line.executor, line.model) for line in lines}) == len(lines)
+    return {(line.executor, line.model): line.usage for line in lines}
 
 
 class Waiting(Contract):
@@ -89,6 +98,48 @@ class Waiting(Contract):
             for owner in ("alice", "bob", None, ANONYMOUS)
         ]
         assert counted == [[1], [2], [3], []]
+
+    # --- what was spent --------------------------------------------------------------------------
+
+    @on_event_loop
+    async def test_usage_is_summed_by_executor_and_model_and_outlives_its_tasks(
+        self, case: Case
+    ) -> None:
+        await case.finish(new_task(model="m"), new_task(model="m"), new_task())
+        bobs, failing, silent = await case.start(
+            new_task(owner="bob", model="m"), new_task(), new_task()
+        )
+        await case.settle(Completed(bobs.fence, RESULT, USAGE))
+        await case.settle(Failed(failing.fence, ERROR))
+        await case.settle(Completed(silent.fence, RESULT, None))
+        twice, thrice = USAGE.plus(USAGE), USAGE.plus(USAGE).plus(USAGE)
+        for _ in range(2):
+            assert await spent(case, ANONYMOUS) == {("echo", "m"): twice, ("echo", None): USAGE}
+            assert await spent(case, "bob") == {("echo", "m"): USAGE}
+            assert await spent(case, None) == {("echo", "m"): thrice, ("echo", None): USAGE}
+            await case.store.purge(RetentionPolicy(1e-6, 0), 100)
+            case.clock.advance(1)
+
+    @on_event_loop
+    async def test_the_usage_of_ever_more_models_is_summed_under_none(self, case: Case) -> None:
+        number = MOST_USAGE_LINES + 10
+        await case.finish(*(new_task(model=str(n)) for n in range(number)))
+        await case.finish(new_task(model="late"), new_task(model="0"))
+        lines = await spent(case, ANONYMOUS)
+        assert len(lines) <= number + 1
+        assert ("echo", "late") not in lines
+        assert lines["echo", "0"] == USAGE.plus(USAGE)
+        assert sum(usage.total_tokens for usage in lines.values()) == (
+            (number + 2) * USAGE.total_tokens
+        )
+
+    @on_event_loop
+    async def test_no_usage_is_too_much_to_be_summed(self, case: Case) -> None:
+        most = Usage(LARGEST_INTEGER, LARGEST_INTEGER, LARGEST_INTEGER)
+        for _ in range(2):
+            [claim] = await case.start()
+            assert await case.settle(Completed(claim.fence, RESULT, most))
+        assert await spent(case, ANONYMOUS) == {("echo", None): most}
 
     @on_event_loop
     async def test_what_ended_leaves_no_line_behind(self, case: Case) -> None:

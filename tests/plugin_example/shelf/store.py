@@ -6,7 +6,7 @@ step because nothing in it awaits, and what becomes of a task is left to the mov
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from itertools import count
+from itertools import chain, count
 from operator import gt, lt
 from types import TracebackType
 from typing import ClassVar, Self
@@ -14,12 +14,13 @@ from typing import ClassVar, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.events import Event, LogPage, Output, number_of_recorded, progress_in
-from domain.inference import Routes
+from domain.events import Event, LogPage, Output, lost_until, number_of_recorded, progress_in
+from domain.inference import Routes, Usage
 from domain.instants import after, seconds_between
 from domain.ports import (
     KEY_KEPT_SECONDS,
     LONGEST_POSITION,
+    MOST_USAGE_LINES,
     PURGED_PER_SUBMIT,
     Accepted,
     Claim,
@@ -39,7 +40,9 @@ from domain.ports import (
     SubmitAnswer,
     SubmitLimits,
     TaskCounts,
+    UsageLine,
     settled,
+    summed,
 )
 from domain.query import ROWS_PER_PAGE, Found, Page, Position, TaskQuery
 from domain.retention import RetentionPolicy
@@ -68,6 +71,7 @@ class ShelfTaskStore(Hints):
         self._numbers: dict[str, int] = {}  # the order of acceptance
         self._counter = count(1)
         self._in_turn: set[str] = set()  # tasks that were due once, whatever the clock says now
+        self._spent: defaultdict[str, list[UsageLine]] = defaultdict(list)  # by whom
         self._recorded: defaultdict[str, list[Event]] = defaultdict(list)
 
     async def __aenter__(self) -> Self:
@@ -156,7 +160,9 @@ class ShelfTaskStore(Hints):
         waits = [self._waits(t) for t in live if t.status is TaskStatus.PENDING]
         here = [names for names, until in self._workers.values() if until > self._clock.monotonic()]
         workers = Counter(name for names in here for name in names)
-        return QueueView(lines, max((w for w in waits if w >= 0), default=None), workers)
+        oldest = max((w for w in waits if w >= 0), default=None)
+        spent = [lines for whose, lines in self._spent.items() if owner in (None, whose)]
+        return QueueView(lines, oldest, workers, summed(chain.from_iterable(spent)))
 
     async def backlog_seconds(self) -> float:
         executors = {task.executor for task in self._tasks.values()}
@@ -240,6 +246,9 @@ class ShelfTaskStore(Hints):
             self._in_turn.discard(task.id)
         if self._waits(task) >= 0:
             self._in_turn.add(task.id)
+        if lost := lost_until(task):
+            recorded = self._recorded[task.id]
+            self._recorded[task.id] = [event for event in recorded if event.number > lost]
         if task.done:
             self.tell("end", [task.id])
         if task.status is TaskStatus.PENDING:
@@ -300,8 +309,18 @@ class ShelfTaskStore(Hints):
         task = self._running(outcome.fence)
         if task is None:
             return None
-        self._put(settled(task, outcome, self._clock.now()))
-        return self._tasks[task.id].status
+        ended = settled(task, outcome, self._clock.now())
+        self._put(ended)
+        if ended.usage is not None:
+            self._spend(task, ended.usage)
+        return ended.status
+
+    def _spend(self, task: Task, usage: Usage) -> None:
+        lines = self._spent[task.owner]
+        is_known = any((task.executor, task.model) == (one.executor, one.model) for one in lines)
+        is_one_too_many = not is_known and len(lines) >= MOST_USAGE_LINES
+        model = None if is_one_too_many else task.model
+        self._spent[task.owner] = summed([*lines, UsageLine(task.executor, model, usage)])
 
     def _append(self, entry: Entry) -> bool:
         task = self._running(entry.fence)
