@@ -48,7 +48,13 @@ def convert(values: Mapping[str, Any], type_: type[T], key: str, sources: Source
                 f"{join(key, name)} is missing (the rest of {key} is from"
                 f" {source_of(key, sources)}); allowed: {_allowed(field.type)}"
             )
-    return type_(**{known[n].name: _field(values[n], known[n], key, sources) for n in values})
+    fitting = {known[n].name: _field(values[n], known[n], key, sources) for n in values}
+    try:
+        return type_(**fitting)
+    except ValueError as error:  # of the Struct itself; the first word is a key, if one is at fault
+        name = str(error).partition(" ")[0]
+        at = join(key, name) if name in known else key
+        raise SettingsError(f"{at} (from {source_of(at, sources)}): {error}") from error
 
 
 def join(key: str, name: str) -> str:
@@ -160,6 +166,8 @@ def _typed(value: Any, type_: Any) -> Any:
         case dict():
             of_items = (get_args(type_) or (Any, Any))[-1]
             return {name: _typed(item, of_items) for name, item in value.items()}
+        case VariableText() if _wants_list_or_text(type_) and isinstance(from_json(value), list):
+            return from_json(value)
         case VariableText() if _wants_text(inspect.type_info(type_)):
             return str(value)
         case VariableText():
@@ -174,6 +182,12 @@ def _wants_text(info: inspect.Type) -> bool:
     if isinstance(info, inspect.LiteralType):
         return all(isinstance(each, str) for each in info.values)
     return isinstance(info, inspect.StrType)
+
+
+def _wants_list_or_text(type_: Any) -> bool:
+    info = inspect.type_info(type_)
+    each = info.types if isinstance(info, inspect.UnionType) else ()
+    return any(isinstance(one, inspect.ListType) for one in each)
 
 
 def from_json(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 The `model` of a request names the behaviour; any other model answers as it should: with the text of
 the last message, a word at a time, and the usage. So one fake serves good and bad requests side by
-side.
+side. The behaviours of requests without a body, which is what probes are, go by the path.
 
     async with FakeUpstream(MISBEHAVIOURS) as upstream:
         ...  # talk to upstream.base_url
@@ -28,6 +28,7 @@ _json: Final = msgspec.json.encode
 class ReceivedRequest(Struct, frozen=True):
     """What a client sent: header names in lower case, repeated ones joined; the body as JSON."""
 
+    method: str
     path: str
     headers: Mapping[str, str]
     body: Mapping[str, Any]
@@ -118,18 +119,29 @@ async def answer_whole(exchange: Exchange) -> None:
     )
 
 
-class FakeUpstream:
-    """Listens on a free port of the loopback address while it is entered."""
+async def answer_probe(exchange: Exchange) -> None:
+    """List no models."""
+    await exchange.whole(b'{"object": "list", "data": []}')
 
-    def __init__(self, behaviours: Mapping[str, Behaviour] | None = None) -> None:
+
+class FakeUpstream:
+    """Listens on the loopback address while it is entered, on a free port unless told which.
+
+    `requests` are those with a body, in order; `probes` those without.
+    """
+
+    def __init__(self, behaviours: Mapping[str, Behaviour] | None = None, port: int = 0) -> None:
         self._behaviours = behaviours or {}
+        self._port = port
         self._server: asyncio.Server
         self._open: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self.requests: list[ReceivedRequest] = []
+        self.probes: list[ReceivedRequest] = []
+        self.most_open = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -157,6 +169,7 @@ class FakeUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = cast("asyncio.Task[None]", asyncio.current_task())
         self._open.add(serving)
+        self.most_open = max(self.most_open, len(self._open))
         try:
             with suppress(asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
                 await self._behave(reader, writer)
@@ -167,9 +180,9 @@ class FakeUpstream:
 
     async def _behave(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await _received(reader)
-        self.requests.append(request)
+        (self.requests if request.body else self.probes).append(request)
         await self._notify()
-        behaviour = self._behaviours.get(str(request.body.get("model")), answer)
+        behaviour = self._behaviour_for(request)
         acting = asyncio.create_task(behaviour(Exchange(request, writer)))
         client_gone = asyncio.create_task(reader.read())
         try:
@@ -178,6 +191,11 @@ class FakeUpstream:
             acting.cancel()
             client_gone.cancel()
             await asyncio.gather(acting, client_gone, return_exceptions=True)
+
+    def _behaviour_for(self, request: ReceivedRequest) -> Behaviour:
+        if not request.body:
+            return self._behaviours.get(request.path, answer_probe)
+        return self._behaviours.get(str(request.body.get("model")), answer)
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -191,5 +209,7 @@ async def _received(reader: asyncio.StreamReader) -> ReceivedRequest:
     for name, _, value in (line.partition(":") for line in lines):
         before = headers.get(name.lower())
         headers[name.lower()] = f"{before}, {value.strip()}" if before else value.strip()
-    body = await reader.readexactly(int(headers["content-length"]))
-    return ReceivedRequest(first.split()[1], headers, msgspec.json.decode(body))
+    method, path, _ = first.split()
+    length = int(headers.get("content-length", 0))
+    body = msgspec.json.decode(await reader.readexactly(length)) if length else {}
+    return ReceivedRequest(method, path, headers, body)

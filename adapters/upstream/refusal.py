@@ -1,15 +1,17 @@
 """What an upstream's refusal means: which error, whether to try again, and when."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from domain.errors import ExecutorError, ExecutorFailed, ExecutorUnavailable, UpstreamRejected
 from domain.retry import LONGEST_RETRY_AFTER_SECONDS
 
+HTTP_ERRORS: Final = range(300, 600)
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 MOST_QUOTED_CHARACTERS: Final = 100
 
@@ -27,6 +29,16 @@ def refusal(status: int, quote: str, *, retry_after_seconds: float | None = None
     if retried:
         return ExecutorFailed(message, retry_after_seconds=retry_after_seconds)
     return UpstreamRejected(message)
+
+
+def reported(error: Any, quote: Callable[[str], str]) -> ExecutorError:
+    """The error for one that came with a success: its `code` counts as a status, if it can be."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    said_so = quote(str(fields.get("message")))
+    code = fields.get("code")
+    if isinstance(code, int) and code in HTTP_ERRORS:
+        return refusal(code, said_so)
+    return ExecutorFailed(f"the backend gave up: {said_so}")
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:

@@ -108,5 +108,5 @@ def test_a_server_that_is_back_in_time_completes_the_task(service, backend, even
     task = service.until_done(task_id, within=40)
     assert (task["status"], task["error"]) == ("completed", None)
     assert task["failures"] >= 1
-    assert task["attempt"] == task["failures"] + 1
+    assert task["attempt"] > task["failures"]  # it may have been handed back while all was down
     assert task["usage"]["output_tokens"] == LONG_TOKENS

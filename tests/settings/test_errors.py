@@ -251,6 +251,13 @@ def test_an_option_that_the_kind_does_not_know_is_told(option_refusal):
     assert "did you mean base_url?" in message
 
 
+def test_an_option_that_its_kind_refuses_is_told_with_the_reason(option_refusal):
+    assert option_refusal(BASE_URL="models.example") == (
+        "executors.gpt.base_url (from the variable TASK_AGENT_EXECUTORS__GPT__BASE_URL):"
+        " base_url must start with http:// or https:// and a host"
+    )
+
+
 def test_a_misspelt_key_beside_the_options_is_told(option_refusal):
     assert "did you mean models?" in option_refusal(MODLES='["a"]')
 

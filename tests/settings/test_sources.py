@@ -147,6 +147,25 @@ def test_options_of_an_executor_take_the_type_that_their_kind_wants(load):
     assert options.defaults == {"temperature": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("text", "base_url"),
+    [
+        ("http://a/v1", "http://a/v1"),
+        ('["http://a/v1", "http://b/v1"]', ["http://a/v1", "http://b/v1"]),
+    ],
+)
+def test_an_option_may_be_one_text_or_a_list_of_them(load, text, base_url):
+    from adapters.executors.openai_compatible import OpenAICompatibleExecutor
+
+    settings, sources = load(
+        TASK_AGENT_EXECUTORS__GPT__KIND="openai_compatible",
+        TASK_AGENT_EXECUTORS__GPT__BASE_URL=text,
+    )
+    given = settings.executors["gpt"].options
+    options = convert(given, OpenAICompatibleExecutor.options_type, "executors.gpt", sources)
+    assert options.base_url == base_url
+
+
 def test_a_text_is_read_from_the_file_that_its_variable_names(load, write):
     secret = write("s3cret\n", "secret")
     settings, sources = load(
