@@ -1,41 +1,41 @@
-"""The executor for models behind the chat completions API of OpenAI, which most servers speak.
+"""The executor for models behind an API like OpenAI's, which most servers speak.
 
 The way of an attempt: `_body` makes the request, the client sends it to one of the backends,
-`_answers` reads what comes, and the result is what came before the end mark. The backend is asked
+`_texts` reads what comes, and the result is what came before the end mark. The backend is asked
 to stream even when nobody reads the pieces: letting go of the connection is then what stops the
 work of the model.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final, Literal, Self
 
 import msgspec
 from msgspec import field
 
+from adapters.upstream.answer import Answer
 from adapters.upstream.backends import Target
-from adapters.upstream.chat_completion import Answer, Completion, parsed
 from adapters.upstream.client import Reply, UpstreamClient
-from adapters.upstream.event_stream import EventStreamDecoder
+from adapters.upstream.endpoints import ENDPOINTS
 from adapters.upstream.options import UpstreamOptions, Urls, as_list, check_key, check_urls
-from adapters.upstream.refusal import reported
-from domain.errors import ExecutorFailed, InvalidInput
+from adapters.upstream.parts import events, whole
+from domain.errors import ExecutorFailed
 from domain.inference import Chunk, InferenceRequest, Piece
-
-_END_MARK: Final = b"[DONE]"
 
 
 class OpenAICompatibleOptions(UpstreamOptions, frozen=True, kw_only=True):
     """The settings of an `openai_compatible` executor, beside those of all backends.
 
-    `base_url` is what stands before `/chat/completions`, of one backend or of several that serve
-    the same. `defaults` are fields of the request's body for tasks that do not set them. `stream:
-    false` is for backends that cannot stream.
+    `base_url` is what stands before `/chat/completions` and the like, of one backend or of several
+    that serve the same. `defaults` are fields of the request's body for tasks that do not set them.
+    `stream: false` is for backends that cannot stream.
     """
 
     base_url: Urls
     api_key: str | None = None
-    endpoint: Literal["chat_completions"] = "chat_completions"
+    endpoint: Literal["chat_completions", "responses", "completions", "embeddings"] = (
+        "chat_completions"
+    )
     stream: bool = True
     defaults: dict[str, Any] = field(default_factory=dict)
 
@@ -49,18 +49,20 @@ class OpenAICompatibleOptions(UpstreamOptions, frozen=True, kw_only=True):
         return f"{type(self).__name__}(base_url={self.base_url!r})"
 
 
+_OURS: Final = frozenset({"model", "stream", "stream_options"})  # a task cannot change how we read
 _encode = msgspec.json.Encoder().encode
 
 
 class OpenAICompatibleExecutor:
-    """Sends each attempt to a chat completions API as one request."""
+    """Sends each attempt to an endpoint of such an API as one request."""
 
     options_type = OpenAICompatibleOptions
 
     def __init__(self, options: OpenAICompatibleOptions) -> None:
         self._options = options
+        self._endpoint = ENDPOINTS[options.endpoint]
         bases = [base.rstrip("/") for base in as_list(options.base_url)]
-        targets = [Target(f"{base}/chat/completions", f"{base}/models") for base in bases]
+        targets = [Target(base + self._endpoint.path, f"{base}/models") for base in bases]
         self._client = UpstreamClient(targets, options, options.api_key)
 
     async def __aenter__(self) -> Self:
@@ -80,54 +82,36 @@ class OpenAICompatibleExecutor:
 
     async def run(self, request: InferenceRequest) -> AsyncGenerator[Piece, None]:
         """Yield the text as the model writes it, then as the result with the usage reported."""
-        body = _encode(self._body(request))
-        completion = Completion(request.max_result_bytes)
+        body = self._body(request)
+        most = request.max_result_bytes
+        answer = self._endpoint.answer(body, most, self._client.quoted)
         async with (
-            self._client.exchange(body, request.max_result_bytes) as reply,
-            aclosing(_answers(reply)) as answers,
+            self._client.exchange(_encode(body), most) as reply,
+            aclosing(_texts(reply, answer)) as texts,
         ):
-            async for answer in answers:
-                if answer.error is not None:
-                    raise reported(answer.error, self._client.quoted)
-                if text := completion.take(answer):
+            async for text in texts:
+                if text:
                     yield Chunk(text)
-        yield completion.result()
+        yield answer.result()
 
     def _body(self, request: InferenceRequest) -> dict[str, Any]:
         """The defaults, under the task's options, under what its input sets."""
-        options = {name: value for name, value in request.options.items() if name != "model"}
-        body = {**self._options.defaults, **options, **_input_fields(request.input)}
+        options = {name: value for name, value in request.options.items() if name not in _OURS}
+        fields = self._endpoint.fields_of(request.input)
+        body = {**self._options.defaults, **options, **fields}
         if request.model is not None:
             body["model"] = request.model
-        body["stream"] = self._options.stream
-        if self._options.stream:
-            body["stream_options"] = {"include_usage": True}
-        return body
+        return {**body, **self._endpoint.streaming(self._options.stream)}
 
 
-async def _answers(reply: Reply) -> AsyncGenerator[Answer, None]:
-    """The parts of the answer; a backend that ignores `stream` gives one, the whole."""
+async def _texts(reply: Reply, answer: Answer) -> AsyncGenerator[str, None]:
+    """The texts of the answer; a backend that ignores `stream` gives one, the whole."""
     if reply.content_type != "text/event-stream":
-        yield parsed(await reply.body.read_all(reply.max_part_bytes))
+        yield answer.take_whole(await whole(reply))
         return
-    decoder = EventStreamDecoder(reply.max_part_bytes)
-    while received := await reply.body.read():
-        for data in decoder.feed(received):
-            if data == _END_MARK:
+    async with aclosing(events(reply)) as parts:
+        async for event in parts:
+            yield answer.take(event)
+            if answer.is_complete:
                 return
-            yield parsed(data)
-    if decoder.rest() != _END_MARK:
-        raise ExecutorFailed("the backend's stream ended without its end mark")
-
-
-def _input_fields(value: object) -> Mapping[str, Any]:
-    match value:
-        case str():
-            return {"messages": [{"role": "user", "content": value}]}
-        case list() if value and all(isinstance(message, dict) for message in value):
-            return {"messages": value}
-        case dict() if isinstance(value.get("messages"), list):
-            return value
-    raise InvalidInput(
-        "the input must be a string, a list of chat messages, or an object with `messages`"
-    )
+    raise ExecutorFailed("the backend's stream ended without its end mark")

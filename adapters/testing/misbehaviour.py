@@ -1,4 +1,7 @@
-"""Every way to misbehave that backends were seen with, for `adapters.testing.upstream`."""
+"""Every way to misbehave that backends were seen with, for `adapters.testing.upstream`.
+
+Those that are about choices, usage and ends of lines are of the chat completions API alone.
+"""
 
 import asyncio
 import zlib
@@ -77,7 +80,6 @@ async def _hang_between_pieces(exchange: Exchange) -> None:
 @_misbehaviour
 async def _drip(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.send(b"data: ")
     await _send_slowly(exchange)
 
 
@@ -106,6 +108,13 @@ async def _a_line_for_ever(exchange: Exchange) -> None:
 async def _a_body_for_ever(exchange: Exchange) -> None:
     await exchange.head(content_type="application/json")
     while True:
+        await exchange.send(b" " * 65_536)
+
+
+@_misbehaviour
+async def _a_gigabyte(exchange: Exchange) -> None:
+    await exchange.head(content_type=exchange.dialect.content_type, content_length=1024**3)
+    for _ in range(1024 * 16):
         await exchange.send(b" " * 65_536)
 
 
@@ -182,7 +191,7 @@ async def _no_choices(exchange: Exchange) -> None:
 @_misbehaviour
 async def _only_the_end_mark(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.event(b"[DONE]")
+    await exchange.end()
 
 
 @_misbehaviour
@@ -193,21 +202,22 @@ async def _deep_json(exchange: Exchange) -> None:
 @_misbehaviour
 async def _not_a_number(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.event(b'{"choices": [{"delta": {"content": "one"}}], "usage": NaN}')
+    await exchange.piece_of(b"NaN")
+    await exchange.end()
 
 
 @_misbehaviour
 async def _a_lone_surrogate(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.event(rb'{"choices": [{"delta": {"content": "\ud800"}}]}')
-    await exchange.event(b"[DONE]")
+    await exchange.piece_of(rb'"\ud800"')
+    await exchange.end()
 
 
 @_misbehaviour
 async def _invalid_utf8(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.event(b'{"choices": [{"delta": {"content": "\xff"}}]}')
-    await exchange.event(b"[DONE]")
+    await exchange.piece_of(b'"\xff"')
+    await exchange.end()
 
 
 @_misbehaviour
@@ -232,13 +242,14 @@ async def _an_error_that_hangs(exchange: Exchange) -> None:
 async def _an_error_in_the_stream(exchange: Exchange) -> None:
     await exchange.stream_head()
     await exchange.piece("one")
-    await exchange.event(_json({"error": {"message": "out of memory", "code": None}}))
+    await exchange.fault(message="out of memory", code=None)
 
 
 @_misbehaviour
 async def _a_refusal_in_the_stream(exchange: Exchange) -> None:
     await exchange.stream_head()
-    await exchange.event(_json({"error": {"message": "too many tokens", "code": 400}}))
+    await exchange.piece("one")
+    await exchange.fault(message="too many tokens", code=400)
 
 
 @_misbehaviour

@@ -1,8 +1,9 @@
-"""A fake backend with a chat completions API, on a real socket, which misbehaves when asked to.
+"""A fake backend on a real socket, which misbehaves when asked to. It speaks all of `DIALECTS`.
 
-The `model` of a request names the behaviour; any other model answers as it should: with the text of
-the last message, a word at a time, and the usage. So one fake serves good and bad requests side by
-side. The behaviours of requests without a body, which is what probes are, go by the path.
+The `model` of a request, or of its `options`, names the behaviour; any other model answers as it
+should: with the text of the last message, a word at a time, and the usage. So one fake serves good
+and bad requests side by side. The behaviours of requests without a body, which is what probes are,
+go by the path.
 
     async with FakeUpstream(MISBEHAVIOURS) as upstream:
         ...  # talk to upstream.base_url
@@ -12,6 +13,7 @@ A behaviour goes on until it is over or the client closes the connection.
 """
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -20,6 +22,8 @@ from typing import Any, Final, Self, cast
 
 import msgspec
 from msgspec import Struct
+
+from adapters.testing.dialects import DIALECTS, usage_of
 
 _FOR_EVER: Final = 3600
 _json: Final = msgspec.json.encode
@@ -39,6 +43,7 @@ class Exchange:
 
     def __init__(self, request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
         self.request = request
+        self.dialect = DIALECTS.get(request.path, DIALECTS["/v1/chat/completions"])
         self._writer = writer
 
     async def send(self, data: bytes) -> None:
@@ -60,17 +65,28 @@ class Exchange:
         await self.send(body)
 
     async def stream_head(self) -> None:
-        """Begin a stream of events that ends when the connection is closed."""
-        await self.head(content_type="text/event-stream")
+        """Begin an answer in pieces that ends when the connection is closed."""
+        await self.head(content_type=self.dialect.content_type)
 
     async def event(self, data: bytes) -> None:
-        """Send one event."""
+        """Send one server-sent event."""
         await self.send(b"data: " + data + b"\n\n")
 
     async def piece(self, text: str) -> None:
         """Send one piece of text."""
-        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-        await self.event(_json({"object": "chat.completion.chunk", "choices": [choice]}))
+        await self.piece_of(_json(text))
+
+    async def piece_of(self, value: bytes) -> None:
+        """Send one piece, with this JSON text where its text should be."""
+        await self.send(self.dialect.piece(value))
+
+    async def end(self, text: str = "", usage: Mapping[str, int] | None = None) -> None:
+        """End an answer in pieces, which had this text in all."""
+        await self.send(self.dialect.end(text, usage))
+
+    async def fault(self, **error: Any) -> None:
+        """Report an error in the middle of an answer in pieces."""
+        await self.send(self.dialect.fault(error))
 
     async def hang(self) -> None:
         """Do nothing until the client goes away."""
@@ -88,35 +104,26 @@ Behaviour = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 def reply_to(body: Mapping[str, Any]) -> str:
     """The text that a good answer to this request has: that of its last message."""
-    return str(body["messages"][-1]["content"])
-
-
-def usage_of(text: str) -> dict[str, int]:
-    """The usage that a good answer of this text reports: a token a word."""
-    words = len(text.split())
-    return {"prompt_tokens": words, "completion_tokens": words, "total_tokens": 2 * words}
+    asked = body.get("messages") or body.get("prompt") or body["input"]
+    return str(asked[-1]["content"] if isinstance(asked, list) else asked)
 
 
 async def answer(exchange: Exchange) -> None:
-    """Stream as one should, or answer at once if that was asked for."""
-    if not exchange.request.body.get("stream"):
+    """Answer as one should, in pieces if that was asked for."""
+    streams = exchange.dialect.streams
+    if not (exchange.request.body.get("stream") if streams is None else streams):
         await answer_whole(exchange)
         return
     text = reply_to(exchange.request.body)
     await exchange.stream_head()
     for number, word in enumerate(text.split(" ")):
         await exchange.piece(f" {word}" if number else word)
-    await exchange.event(_json({"choices": [], "usage": usage_of(text)}))
-    await exchange.event(b"[DONE]")
+    await exchange.end(text, usage_of(text))
 
 
 async def answer_whole(exchange: Exchange) -> None:
-    """Ignore `stream`, and answer with a plain `chat.completion`."""
-    text = reply_to(exchange.request.body)
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}}
-    await exchange.whole(
-        _json({"object": "chat.completion", "choices": [choice], "usage": usage_of(text)})
-    )
+    """Ignore `stream`, and answer in one piece."""
+    await exchange.whole(exchange.dialect.whole(reply_to(exchange.request.body)))
 
 
 async def answer_probe(exchange: Exchange) -> None:
@@ -130,9 +137,15 @@ class FakeUpstream:
     `requests` are those with a body, in order; `probes` those without.
     """
 
-    def __init__(self, behaviours: Mapping[str, Behaviour] | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        behaviours: Mapping[str, Behaviour] | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._behaviours = behaviours or {}
         self._port = port
+        self._tls = tls
         self._server: asyncio.Server
         self._open: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
@@ -141,7 +154,9 @@ class FakeUpstream:
         self.most_open = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self._port, ssl=self._tls
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,9 +167,9 @@ class FakeUpstream:
 
     @property
     def base_url(self) -> str:
-        """What stands before `/chat/completions`."""
+        """What stands before `/chat/completions` and the like."""
         port = self._server.sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}/v1"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{port}/v1"
 
     async def until_let_go(self, within_seconds: float = 1.0) -> None:
         """Wait until no connection is open any more. Raises `TimeoutError`."""
@@ -195,7 +210,8 @@ class FakeUpstream:
     def _behaviour_for(self, request: ReceivedRequest) -> Behaviour:
         if not request.body:
             return self._behaviours.get(request.path, answer_probe)
-        return self._behaviours.get(str(request.body.get("model")), answer)
+        model = request.body.get("model") or request.body.get("options", {}).get("model")
+        return self._behaviours.get(str(model), answer)
 
     async def _notify(self) -> None:
         async with self._changed:

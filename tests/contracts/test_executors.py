@@ -1,8 +1,10 @@
-"""Both executors keep to the contract that their authors are given."""
+"""Every executor keeps to the contract that the authors of executors are given."""
 
 from contextlib import asynccontextmanager
+from typing import Any
 
 from adapters.executors.echo import EchoExecutor, EchoOptions
+from adapters.executors.http_json import HttpJsonExecutor, HttpJsonOptions
 from adapters.executors.openai_compatible import OpenAICompatibleExecutor, OpenAICompatibleOptions
 from adapters.testing.executor_contract import ExecutorContract, attempt_of
 from adapters.testing.misbehaviour import MISBEHAVIOURS
@@ -36,31 +38,121 @@ class TestEchoExecutor(ExecutorContract):
         ]
 
 
-class TestOpenAICompatibleExecutor(ExecutorContract):
-    factory = OpenAICompatibleExecutor
+BAD = ("html", "no_end_mark", "reset_in_the_middle", "a_redirect", "invalid_utf8")
+MESSAGE = {"role": "user", "content": "three of them"}
+
+
+class UpstreamContract(ExecutorContract):
+    """The contract, with the fake upstream behind the executor."""
+
+    def options_for(self, base_url):
+        raise NotImplementedError
 
     @asynccontextmanager
     async def options(self):
         async with FakeUpstream(MISBEHAVIOURS) as upstream:
-            yield OpenAICompatibleOptions(base_url=upstream.base_url)
+            yield self.options_for(upstream.base_url)
             await upstream.until_let_go()
-
-    def good(self):
-        message = {"role": "user", "content": "three of them"}
-        return [
-            (attempt_of("one two"), "one two"),
-            (attempt_of([message, message]), "three of them"),
-            (attempt_of({"messages": [message]}), "three of them"),
-            (attempt_of("all at once", options={"model": "ignore_stream"}), "all at once"),
-        ]
 
     def endless(self):
         return attempt_of("x", options={"model": "hang_between_pieces"})
 
     def bad(self):
-        models = ("html", "no_end_mark", "reset_in_the_middle", "a_redirect", "invalid_utf8")
-        return [attempt_of("x", options={"model": model}) for model in models] + [
-            attempt_of([]),
-            attempt_of({"prompt": "x"}),
-            attempt_of(["not a message"]),
+        return [attempt_of("x", options={"model": model}) for model in BAD]
+
+
+class OpenAICompatibleContract(UpstreamContract):
+    factory = OpenAICompatibleExecutor
+    endpoint: Any = "chat_completions"
+
+    def options_for(self, base_url):
+        return OpenAICompatibleOptions(base_url=base_url, endpoint=self.endpoint)
+
+
+class TestChatCompletions(OpenAICompatibleContract):
+    def good(self):
+        return [
+            (attempt_of("one two"), "one two"),
+            (attempt_of([MESSAGE, MESSAGE]), "three of them"),
+            (attempt_of({"messages": [MESSAGE]}), "three of them"),
+            (attempt_of("all at once", options={"model": "ignore_stream"}), "all at once"),
         ]
+
+    def bad(self):
+        return [
+            *super().bad(),
+            *[attempt_of(value) for value in ([], {"prompt": "x"}, ["not a message"])],
+        ]
+
+
+class TestCompletions(OpenAICompatibleContract):
+    endpoint = "completions"
+
+    def good(self):
+        return [
+            (attempt_of("one two"), "one two"),
+            (attempt_of({"prompt": "three of them"}), "three of them"),
+            (attempt_of("all at once", options={"model": "ignore_stream"}), "all at once"),
+        ]
+
+    def bad(self):
+        return [*super().bad(), *[attempt_of(value) for value in ([MESSAGE], {"input": "x"})]]
+
+
+class TestResponses(OpenAICompatibleContract):
+    endpoint = "responses"
+
+    def good(self):
+        return [
+            (attempt_of("one two"), "one two"),
+            (attempt_of([MESSAGE, MESSAGE]), "three of them"),
+            (attempt_of({"input": [MESSAGE]}), "three of them"),
+            (attempt_of("all at once", options={"model": "ignore_stream"}), "all at once"),
+        ]
+
+    def bad(self):
+        wrong: list[Any] = [[], {"messages": [MESSAGE]}]
+        return [*super().bad(), *[attempt_of(value) for value in wrong]]
+
+
+class TestEmbeddings(OpenAICompatibleContract):
+    endpoint = "embeddings"
+
+    def good(self):
+        return [
+            (attempt_of("one two three"), [3.0, 3.0, 5.0]),
+            (attempt_of({"input": "one"}), [3.0]),
+        ]
+
+    def bad(self):
+        wrong: list[Any] = [[MESSAGE], {"prompt": "x"}, {"input": 1}]
+        return [*super().bad(), *[attempt_of(value) for value in wrong]]
+
+
+class HttpJsonContract(UpstreamContract):
+    factory = HttpJsonExecutor
+
+    def good(self):
+        return [(attempt_of("one two"), "one two"), (attempt_of([MESSAGE]), "three of them")]
+
+
+class TestHttpJson(HttpJsonContract):
+    def options_for(self, base_url):
+        return HttpJsonOptions(url=f"{base_url}/whole", output_pointer="/output")
+
+
+class TestHttpJsonLines(HttpJsonContract):
+    def options_for(self, base_url):
+        return HttpJsonOptions(
+            url=f"{base_url}/lines",
+            stream="json_lines",
+            piece_pointer="/piece",
+            end_pointer="/done",
+        )
+
+
+class TestHttpJsonEvents(HttpJsonContract):
+    def options_for(self, base_url):
+        return HttpJsonOptions(
+            url=f"{base_url}/events", stream="sse", piece_pointer="/piece", end_pointer="/done"
+        )

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from adapters.executors.openai_compatible import OpenAICompatibleExecutor, OpenAICompatibleOptions
+from adapters.testing.dialects import usage_of
 from adapters.testing.executor_contract import attempt_of, result_of
 from adapters.testing.misbehaviour import MISBEHAVIOURS, status
-from adapters.testing.upstream import FakeUpstream, usage_of
+from adapters.testing.upstream import FakeUpstream
 from domain.errors import (
     ExecutorError,
     ExecutorFailed,
@@ -236,6 +237,7 @@ def limits_for(behaviour):
         ("pieces_for_ever", ResultTooLarge, FINAL),
         ("a_line_for_ever", ResultTooLarge, FINAL),
         ("a_body_for_ever", ResultTooLarge, FINAL),
+        ("a_gigabyte", ResultTooLarge, FINAL),
     ],
 )
 def test_each_misbehaviour_ends_in_bounded_time_with_its_error(behaviour, error, retried):
@@ -381,7 +383,7 @@ def test_the_options_do_not_show_their_secrets():
         {"base_url": "http://models.example/v1?key=secret"},
         {"base_url": "http://a", "api_key": "secret\nX-Other: 1"},
         {"base_url": "http://a", "headers": {"X-Team": "secret\r\n"}},
-        {"base_url": "http://a", "endpoint": "responses"},
+        {"base_url": "http://a", "endpoint": "images"},
         {"base_url": "http://a", "connect_timeout_seconds": 0},
         {"base_url": "http://a", "no_such_option": "secret"},
         {},
@@ -472,6 +474,7 @@ def test_a_finished_attempt_leaves_no_connection():
         "an_error_with_a_gzip_bomb",
         "a_line_for_ever",
         "a_body_for_ever",
+        "a_gigabyte",
         "pieces_for_ever",
     ],
 )
