@@ -126,6 +126,8 @@ def parameters(model: Path, port: int) -> xllamacpp.CommonParams:
     chosen.n_parallel = 1
     chosen.cpuparams.n_threads = 1
     chosen.warmup = False
+    chosen.embedding = True
+    chosen.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     chosen.use_jinja = True
     chosen.sampling.temp = 0.0
     return chosen

@@ -39,9 +39,9 @@ def server(tmp_path):
     server.kill()
 
 
-def playing(scene, server):
+def playing(scene, server, endpoint="chat_completions"):
     async def played():
-        options = OpenAICompatibleOptions(base_url=f"{server.url}/v1")
+        options = OpenAICompatibleOptions(base_url=f"{server.url}/v1", endpoint=endpoint)
         async with OpenAICompatibleExecutor(options) as executor:
             return await scene(executor)
 
@@ -65,6 +65,44 @@ def test_a_task_completes_with_its_text_and_its_usage(server, value):
     assert set(result.output) <= set("abcdefghijklmnopqrstuvwxyz ")
     assert result.usage.output_tokens == 12
     assert result.usage.total_tokens == result.usage.input_tokens + 12
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "limit", "reason"),
+    [
+        ("chat_completions", "max_tokens", "length"),
+        ("completions", "max_tokens", "length"),
+        ("responses", "max_output_tokens", "completed"),
+    ],
+)
+def test_each_endpoint_that_writes_streams_its_text_and_tells_why_it_stopped(
+    server, endpoint, limit, reason
+):
+    async def scene(executor):
+        request = attempt_of("tell me", options={limit: 12})
+        pieces = [piece async for piece in executor.run(request)]
+        return pieces[:-1], pieces[-1]
+
+    pieces, result = playing(scene, server, endpoint)
+    assert len(pieces) > 1
+    assert "".join(piece.delta for piece in pieces) == result.output
+    assert len(result.output) == 12
+    assert result.usage.output_tokens == 12
+    assert result.details == {"finish_reason": reason}
+
+
+def test_a_text_has_the_embedding_that_it_has_among_others(server):
+    async def scene(executor):
+        alone = await result_of(executor, attempt_of("tell me"))
+        among = await result_of(executor, attempt_of({"input": ["other", "tell me"]}))
+        await executor.check()
+        return alone, among
+
+    alone, among = playing(scene, server, "embeddings")
+    assert len(alone.output) == 64
+    assert among.output[1] == pytest.approx(alone.output, abs=0.001)
+    assert alone.usage.output_tokens == 0
+    assert alone.usage.total_tokens == alone.usage.input_tokens > 0
 
 
 def test_a_server_that_is_killed_in_the_middle_fails_the_attempt_which_may_be_retried(server):

@@ -45,20 +45,34 @@ class Backend:
 
 
 @pytest.fixture
-def backend(tmp_path):
-    backend = Backend(tmp_path)
-    backend.start()
-    yield backend
-    backend.kill()
+def make_backend(tmp_path):
+    backends: list[Backend] = []
+
+    def make():
+        directory = tmp_path / f"backend-{len(backends)}"
+        directory.mkdir()
+        backends.append(Backend(directory))
+        backends[-1].start()
+        return backends[-1]
+
+    yield make
+    for backend in backends:
+        backend.kill()
+
+
+@pytest.fixture
+def backend(make_backend):
+    return make_backend()
 
 
 @pytest.fixture
 def service(make_service, backend):
-    tiny = {
-        "kind": "openai_compatible",
-        "base_url": f"http://127.0.0.1:{backend.port}/v1",
-        "models": ["tiny"],
-    }
+    return service_before(make_service, backend)
+
+
+def service_before(make_service, *backends):
+    urls = [f"http://127.0.0.1:{backend.port}/v1" for backend in backends]
+    tiny = {"kind": "openai_compatible", "base_url": urls, "models": ["tiny"]}
     return make_service(
         executors__tiny=json.dumps(tiny),
         inference__retry_base_seconds=0.5,
@@ -110,3 +124,18 @@ def test_a_server_that_is_back_in_time_completes_the_task(service, backend, even
     assert task["failures"] >= 1
     assert task["attempt"] > task["failures"]  # it may have been handed back while all was down
     assert task["usage"]["output_tokens"] == LONG_TOKENS
+
+
+def test_with_two_servers_and_one_killed_under_load_no_task_fails(
+    make_service, make_backend, eventually
+):
+    first, second = make_backend(), make_backend()
+    service = service_before(make_service, first, second)
+    ids = [submit_long(service, max_attempts=3) for _ in range(8)]
+    eventually(first.is_in_the_middle, 20, "the first is at work")
+    eventually(second.is_in_the_middle, 20, "the second is at work")
+    first.kill()
+    tasks = [service.until_done(task_id, within=60) for task_id in ids]
+    assert {task["status"] for task in tasks} == {"completed"}
+    assert {task["usage"]["output_tokens"] for task in tasks} == {LONG_TOKENS}
+    assert any(task["failures"] for task in tasks)
