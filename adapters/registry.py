@@ -38,6 +38,11 @@ def executor_factory(kind: str) -> ExecutorFactory:
     return cast("ExecutorFactory", _factory(kind, EXECUTORS))
 
 
+def executor_kinds() -> list[str]:
+    """The names under which executors are to be had."""
+    return sorted(entry_points(group=EXECUTORS).names)
+
+
 def _factory(name: str, group: str) -> Any:
     found = _by_reference(name) if ":" in name else _by_entry_point(name, group)
     options_type = getattr(found, "options_type", None)

@@ -14,7 +14,8 @@ from uuid_utils import uuid7
 
 from adapters.clock import SystemClock
 from adapters.registry import UnknownAdapter, executor_factory, store_factory
-from domain.errors import ExecutorUnusable
+from adapters.registry import executor_kinds as executor_kinds  # shown by the command line
+from domain.errors import ExecutorError, ExecutorUnusable
 from domain.execution import Execution
 from domain.inference import Routes
 from domain.ports import Clock, Executor, Store, SubmitLimits
@@ -33,6 +34,7 @@ EVERY_MODEL: Final = "*"
 _LAST_LOOKS_SECONDS: Final = 1.0  # at their tasks, for those who wait
 _SYSTEM_CLOCK: Final = SystemClock()
 _SECONDS_PER_HOUR: Final = 3600
+_EXAMINE_SECONDS: Final = 10.0
 
 Factory = TypeVar("Factory")
 
@@ -153,6 +155,30 @@ async def migrate_store(settings: Settings, sources: Sources) -> None:
     migrating = replace(settings.store, migrate_on_start=True)
     async with store_of(migrating, sources, _SYSTEM_CLOCK):
         return
+
+
+async def examine_executors(settings: Settings, sources: Sources) -> dict[str, str | None]:
+    """What is wrong with each executor now, by its name; None: it would take an attempt.
+
+    Each is opened and really asked, all at the same time, within ten seconds. Raises
+    `SettingsError`.
+    """
+    executors = _executors(settings, sources)
+    faults = await asyncio.gather(*(_fault_of(executor) for executor in executors.values()))
+    return dict(zip(executors, faults, strict=True))
+
+
+async def _fault_of(executor_to_open: AbstractAsyncContextManager[Executor]) -> str | None:
+    try:
+        async with asyncio.timeout(_EXAMINE_SECONDS), executor_to_open as executor:
+            await executor.check()
+    except ExecutorError as error:
+        return error.message
+    except TimeoutError:
+        return f"no answer within {_EXAMINE_SECONDS:g} seconds"
+    except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and the others count
+        return f"{type(error).__name__} in the executor"  # its text may have a secret
+    return None
 
 
 @asynccontextmanager

@@ -127,6 +127,27 @@ def settings(files: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@_settings_option
+def executors(files: tuple[Path, ...]) -> None:
+    """Show the executors with their options, and ask each whether it is well.
+
+    Ends with exit code 3 when one is not.
+    """
+    in_force, sources = _with_options(files, {})
+
+    from entrypoints.bootstrap import examine_executors, executor_kinds
+
+    faults = asyncio.run(examine_executors(in_force, sources))
+    for name, fault in faults.items():
+        click.echo(f"{name}: {'ok' if fault is None else fault}")
+        for option, value in _by_key(in_force.executors[name], ""):
+            shown = masked(join(f"executors.{name}", option), value)
+            click.echo(f"  {option} = {_as_json(shown)}")
+    click.echo(f"kinds: {', '.join(executor_kinds())}, or package.module:attribute")
+    sys.exit(3 if any(faults.values()) else 0)
+
+
+@main.command()
 @click.argument("name")
 def key(name: str) -> None:
     """Make a new API key for NAME, and show it once with what to put into a settings file."""

@@ -4,6 +4,8 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_key_for_an_impossible_name_is_refused(task_agent):
 
 def test_help_names_every_command(task_agent):
     shown = task_agent("--help").stdout
-    for command in ("serve", "worker", "settings", "openapi", "migrate", "key"):
+    for command in ("serve", "worker", "settings", "executors", "openapi", "migrate", "key"):
         assert f"\n  {command} " in shown
 
 
@@ -77,6 +79,15 @@ def test_help_names_every_command(task_agent):
         (["serve"], {"TASK_AGENT_EXECUTORS__ECHO__DELAY": "1"}, "did you mean delay_seconds?"),
         (["settings"], {"TASK_AGENT_INFERENCE": "[1]"}, "inference"),
         (["migrate", "--settings", "missing.yaml"], {}, "missing.yaml"),
+        (["executors"], {"TASK_AGENT_EXECUTORS__X__KIND": "ecko"}, "did you mean echo?"),
+        (
+            ["executors"],
+            {
+                "TASK_AGENT_EXECUTORS__X__KIND": "http_json",
+                "TASK_AGENT_EXECUTORS__X__URL": "models.example",
+            },
+            "url must start with http:// or https://",
+        ),
         (["serve", "--port", "65536"], {}, "--port"),
         (["serve", "extra"], {}, "extra"),
         (["sreve"], {}, "sreve"),
@@ -119,6 +130,68 @@ def test_settings_are_shown_without_secrets(task_agent, tmp_path):
     assert 'executors.gpt.api_key = "***"' in shown
     assert 'executors.gpt.headers.X-Any = "***"' in shown
     assert 'executors.gpt.base_url = "http://me:***@127.0.0.1/v1"' in shown
+
+
+class Backend(BaseHTTPRequestHandler):
+    """Says 200 to whoever brings the key, and 401 to others."""
+
+    def do_GET(self):
+        self.send_response(200 if self.headers["authorization"] == "Bearer s3cret" else 401)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        return
+
+
+@pytest.fixture
+def backend():
+    """The address of a backend that answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Backend) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+def test_executors_are_shown_with_their_options_and_how_they_are(task_agent, backend):
+    shown = task_agent(
+        "executors",
+        TASK_AGENT_EXECUTORS__GPT__KIND="openai_compatible",
+        TASK_AGENT_EXECUTORS__GPT__BASE_URL=backend,
+        TASK_AGENT_EXECUTORS__GPT__API_KEY="s3cret",
+        TASK_AGENT_EXECUTORS__GPT__MODELS='["*"]',
+    )
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines() == [
+        "echo: ok",
+        '  kind = "echo"',
+        "  models = []",
+        "  max_concurrent_tasks = null",
+        "gpt: ok",
+        '  kind = "openai_compatible"',
+        '  models = ["*"]',
+        "  max_concurrent_tasks = null",
+        '  api_key = "***"',
+        f'  base_url = "{backend}"',
+        shown.stdout.splitlines()[-1],
+    ]
+    assert shown.stdout.splitlines()[-1].startswith("kinds: echo, http_json, openai_compatible, ")
+
+
+def test_an_executor_that_is_not_well_says_why_and_hides_no_other(task_agent, backend):
+    shown = task_agent(
+        "executors",
+        TASK_AGENT_EXECUTORS__GPT__KIND="openai_compatible",
+        TASK_AGENT_EXECUTORS__GPT__BASE_URL=backend,
+        TASK_AGENT_EXECUTORS__GONE__KIND="http_json",
+        TASK_AGENT_EXECUTORS__GONE__URL="http://127.0.0.1:9/run",
+    )
+    assert shown.returncode == 3
+    host = backend.removeprefix("http://").removesuffix("/v1")
+    assert f"gpt: {host}: the backend answered 401 to a probe\n" in shown.stdout
+    assert "gone: 127.0.0.1:9: no answer: ConnectionRefusedError\n" in shown.stdout
+    assert "echo: ok\n" in shown.stdout
+    assert "Traceback" not in shown.stderr
 
 
 def test_a_foreign_package_of_the_same_name_is_found_out(task_agent, tmp_path):
