@@ -34,7 +34,7 @@ def refusal(status: int, quote: str, *, retry_after_seconds: float | None = None
 def reported(error: Any, quote: Callable[[str], str]) -> ExecutorError:
     """The error for one that came with a success: its `code` counts as a status, if it can be."""
     fields = error if isinstance(error, dict) else {"message": error}
-    said_so = quote(str(fields.get("message")))
+    said_so = quote(str(fields.get("message") or error))
     code = fields.get("code")
     if isinstance(code, int) and code in HTTP_ERRORS:
         return refusal(code, said_so)

@@ -1,4 +1,4 @@
-"""`openai_compatible` with a real llama.cpp server behind it."""
+"""The executors for backends, with a real llama.cpp server behind them."""
 
 import asyncio
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.executors.http_json import HttpJsonExecutor, HttpJsonOptions
 from adapters.executors.openai_compatible import OpenAICompatibleExecutor, OpenAICompatibleOptions
 from adapters.testing.executor_contract import attempt_of, result_of
 from domain.errors import ExecutorError
@@ -103,6 +104,29 @@ def test_a_text_has_the_embedding_that_it_has_among_others(server):
     assert among.output[1] == pytest.approx(alone.output, abs=0.001)
     assert alone.usage.output_tokens == 0
     assert alone.usage.total_tokens == alone.usage.input_tokens > 0
+
+
+def test_the_api_of_its_own_is_any_json_backend(server):
+    async def asked():
+        options = HttpJsonOptions(
+            url=f"{server.url}/completion",
+            body={"stream": True},
+            input_pointer="/prompt",
+            options_pointer="",
+            stream="sse",
+            piece_pointer="/content",
+            end_pointer="/stop",
+            error_pointer="/error",
+            health_path="/health",
+        )
+        async with HttpJsonExecutor(options) as executor:
+            await executor.check()
+            request = attempt_of("tell me", options={"n_predict": 12})
+            return [piece async for piece in executor.run(request)]
+
+    *pieces, result = asyncio.run(asked())
+    assert len(pieces) == 12
+    assert "".join(piece.delta for piece in pieces) == result.output
 
 
 def test_a_server_that_is_killed_in_the_middle_fails_the_attempt_which_may_be_retried(server):
