@@ -151,7 +151,6 @@ class FakeUpstream:
         self._changed = asyncio.Condition()
         self.requests: list[ReceivedRequest] = []
         self.probes: list[ReceivedRequest] = []
-        self.most_open = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
@@ -184,7 +183,6 @@ class FakeUpstream:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = cast("asyncio.Task[None]", asyncio.current_task())
         self._open.add(serving)
-        self.most_open = max(self.most_open, len(self._open))
         try:
             with suppress(asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
                 await self._behave(reader, writer)

@@ -224,7 +224,7 @@ class UpstreamClient:
                 return await self._asked(target.probe_url)
         except TimeoutError as error:
             raise ExecutorUnavailable(f"no answer within {_PROBE_SECONDS:g} seconds") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # the last: of odd host names
             reason = type(error.__cause__ or error).__name__
             raise ExecutorUnavailable(f"no answer: {reason}") from error
 

@@ -21,7 +21,10 @@ class ToolCall(Struct, frozen=True):
 
     index: int | None = None
     id: str | None = None
-    function: CalledFunction = CalledFunction()
+    function: CalledFunction | None = None
+
+
+_NOTHING: Final = CalledFunction()
 
 
 class _Growing:
@@ -44,7 +47,7 @@ class ToolCalls:
         if index not in self._calls:
             self._allowance.spend(_BYTES_OF_AN_EMPTY_CALL)
             self._calls[index] = _Growing()
-        known, function = self._calls[index], call.function
+        known, function = self._calls[index], call.function or _NOTHING
         texts = (call.id or "", function.name or "", function.arguments or "")
         self._allowance.spend(sum(len(text.encode()) for text in texts))
         known.id = known.id or texts[0]

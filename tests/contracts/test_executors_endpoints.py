@@ -107,6 +107,7 @@ def test_pieces_of_tool_calls_are_put_together_by_their_index():
             tool_piece(1, id="call_2", function={"name": "add", "arguments": ""}),
             tool_piece(0, id="call_1", type="function", function={"name": "add"}),
             tool_piece(1, function={"arguments": "{}"}),
+            tool_piece(1, id=None, function=None),
             tool_piece(0, function={"arguments": '{"a"'}),
             tool_piece(0, function={"arguments": ": 1}"}),
             delta("tool_calls"),
