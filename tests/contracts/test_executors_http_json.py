@@ -233,6 +233,13 @@ async def test_a_probe_gets_the_health_path_or_else_only_connects():
             await executor.check()
 
 
+async def test_a_probe_of_a_host_that_cannot_be_is_answered_like_any_other():
+    options = HttpJsonOptions(url=f"http://{'x' * 70}.example")
+    async with HttpJsonExecutor(options) as executor:
+        with pytest.raises(ExecutorUnavailable, match="no answer: "):
+            await executor.check()
+
+
 def test_several_urls_stand_in_for_each_other():
     async def scene():
         async with FakeUpstream() as gone:
