@@ -174,6 +174,8 @@ async def _fault_of(executor_to_open: AbstractAsyncContextManager[Executor]) -> 
             await executor.check()
     except ExecutorError as error:
         return error.message
+    except ExecutorUnusable as error:
+        return f"{error.option} {error}"
     except TimeoutError:
         return f"no answer within {_EXAMINE_SECONDS:g} seconds"
     except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way, and the others count

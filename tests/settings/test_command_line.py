@@ -185,11 +185,14 @@ def test_an_executor_that_is_not_well_says_why_and_hides_no_other(task_agent, ba
         TASK_AGENT_EXECUTORS__GPT__BASE_URL=backend,
         TASK_AGENT_EXECUTORS__GONE__KIND="http_json",
         TASK_AGENT_EXECUTORS__GONE__URL="http://127.0.0.1:9/run",
+        TASK_AGENT_EXECUTORS__MINE__KIND="python_callable",
+        TASK_AGENT_EXECUTORS__MINE__TARGET="no_such_module:function",
     )
     assert shown.returncode == 3
     host = backend.removeprefix("http://").removesuffix("/v1")
     assert f"gpt: {host}: the backend answered 401 to a probe\n" in shown.stdout
     assert "gone: 127.0.0.1:9: no answer: ConnectionRefusedError\n" in shown.stdout
+    assert "mine: target 'no_such_module:function' cannot be imported" in shown.stdout
     assert "echo: ok\n" in shown.stdout
     assert "Traceback" not in shown.stderr
 
