@@ -22,7 +22,7 @@ from domain.ports import Clock, Executor, Store, SubmitLimits
 from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
 from domain.service import SubmitDefaults, TaskService
-from entrypoints.http.waiting import Waiting
+from entrypoints.http.lookout import Lookout
 from entrypoints.readiness import Readiness
 from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
 from entrypoints.worker.loop import repeat
@@ -47,13 +47,13 @@ class Service:
     def __init__(
         self,
         tasks: TaskService,
-        waiting: Waiting,
+        lookout: Lookout,
         readiness: Readiness,
         dispatcher: Dispatcher | None,
     ) -> None:
         """`dispatcher` None: the tasks are left to other processes."""
         self.tasks = tasks
-        self.waiting = waiting
+        self.lookout = lookout
         self.readiness = readiness
         self._dispatcher = dispatcher
 
@@ -65,7 +65,7 @@ class Service:
         """
         self.readiness.fault("draining", "the service is stopping")
         self.tasks.stop_accepting()
-        self.waiting.release()
+        self.lookout.release()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._answer_all(seconds))
             if self._dispatcher is not None:
@@ -74,7 +74,7 @@ class Service:
     async def _answer_all(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds + _LAST_LOOKS_SECONDS):
-                await self.waiting.all_left()
+                await self.lookout.all_left()
 
 
 @asynccontextmanager
@@ -102,11 +102,11 @@ async def open_service(
         tasks = _tasks(settings.inference, store, routes)
         async with (
             _kept_in_order(store, settings, readiness),
-            waiting_for(tasks, store, settings, readiness) as waiting,
+            looking_out(store, settings, readiness) as lookout,
             _at_work(dispatcher),
         ):
             readiness.clear("start")
-            yield Service(tasks, waiting, readiness, dispatcher)
+            yield Service(tasks, lookout, readiness, dispatcher)
 
 
 @asynccontextmanager
@@ -127,10 +127,10 @@ async def open_api(
         tasks = _tasks(settings.inference, store, routes)
         async with (
             _kept_in_order(store, settings, readiness),
-            waiting_for(tasks, store, settings, readiness) as waiting,
+            looking_out(store, settings, readiness) as lookout,
         ):
             readiness.clear("start")
-            yield Service(tasks, waiting, readiness, None)
+            yield Service(tasks, lookout, readiness, None)
 
 
 def open_worker(
@@ -195,19 +195,25 @@ async def _kept_in_order(
 
 
 @asynccontextmanager
-async def waiting_for(
-    tasks: TaskService, store: Store, settings: Settings, readiness: Readiness
-) -> AsyncIterator[Waiting]:
-    """Those who wait for the ends of tasks, and hear of them."""
-    waiting = Waiting(tasks, store, settings.worker.poll_seconds)
-    end_hints = store.on_end(waiting.wake)
+async def looking_out(
+    store: Store, settings: Settings, readiness: Readiness
+) -> AsyncIterator[Lookout]:
+    """What wakes those who wait for something to happen to tasks."""
+    lookout = Lookout(store, settings.worker.poll_seconds)
+    stop_hints = [store.on_end(lookout.tell_end), store.on_events(lookout.tell_events)]
+    loops = {"lookout": lookout.poll, "watching": lookout.keep_watching}
     try:
         async with asyncio.TaskGroup() as group:
-            polling = group.create_task(repeat("waiting", waiting.poll, readiness))
-            yield waiting
-            polling.cancel()
+            looking = [
+                group.create_task(repeat(name, one_round, readiness))
+                for name, one_round in loops.items()
+            ]
+            yield lookout
+            for task in looking:
+                task.cancel()
     finally:
-        end_hints()
+        for stop in stop_hints:
+            stop()
 
 
 @asynccontextmanager

@@ -59,7 +59,7 @@ def _serve(
     async def serving(stop: Stop) -> None:
         listener = listen(settings, sources)
         async with open_parts(settings, sources) as service:
-            app = create_app(settings, service.tasks, service.waiting, service.readiness)
+            app = create_app(settings, service.tasks, service.lookout, service.readiness)
             async with _answering(app, listener):
                 stop.started()
                 log.info("service_ready", url=url_of(settings.server, listener))

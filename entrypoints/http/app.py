@@ -17,7 +17,9 @@ from entrypoints.http.controllers import (
 )
 from entrypoints.http.edge import Edge
 from entrypoints.http.errors import EXCEPTION_HANDLERS
+from entrypoints.http.lookout import Lookout
 from entrypoints.http.openapi import openapi_document
+from entrypoints.http.streaming import Streams
 from entrypoints.http.tasks import Desk, QueueController, TaskController
 from entrypoints.http.waiting import Waiting
 from entrypoints.readiness import Readiness
@@ -35,8 +37,8 @@ ROUTES: Final = (
 )
 
 _SENT: Final = [
-    *["authorization", "content-type", "idempotency-key", "if-none-match", "prefer"],
-    *["x-api-key", "x-request-id"],
+    *["authorization", "content-type", "idempotency-key", "if-none-match", "last-event-id"],
+    *["prefer", "x-api-key", "x-request-id"],
 ]
 _ANSWERED: Final = [
     *["etag", "idempotency-replayed", "location", "preference-applied", "retry-after"],
@@ -45,12 +47,13 @@ _ANSWERED: Final = [
 
 
 def create_app(
-    settings: Settings, tasks: TaskService, waiting: Waiting, readiness: Readiness
+    settings: Settings, tasks: TaskService, lookout: Lookout, readiness: Readiness
 ) -> ASGIApp:
     """The ASGI application that serves these tasks."""
+    waiting, streams = Waiting(tasks, lookout), Streams(tasks, lookout)
     dependencies = {
         "tasks": tasks,
-        "desk": Desk(tasks, waiting, Backlog(tasks)),
+        "desk": Desk(tasks, waiting, streams, Backlog(tasks)),
         "readiness": readiness,
         "settings": settings,
         "document": cache(partial(openapi_document, settings)),

@@ -41,6 +41,12 @@ async def read_json_text(scope: Scope, receive: Receive, max_bytes: int) -> byte
     return text
 
 
+async def until_disconnected(receive: Receive) -> None:
+    """Return when the client is gone. What else it sends is none of this request."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _check_head(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding != b"identity" or not _is_json(headers.get(b"content-type", b"")[:256]):

@@ -19,7 +19,9 @@ from msgspec import Struct
 from domain.errors import StorageFull, StoreUnavailable
 from entrypoints.http.answers import Answer, Header
 from entrypoints.http.schemas import (
+    AFTER,
     IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
     LIST_CHOICES,
     LIST_PARAMETERS,
     Fault,
@@ -71,6 +73,9 @@ METHOD_NOT_ALLOWED = Refusal(
 )
 NOT_RETRYABLE = Refusal(
     409, "not_retryable", "Only a task that failed or was cancelled is tried again."
+)
+EVENT_OFFSET_LOST = Refusal(
+    410, "event_offset_lost", "So old events of this task are forgotten; its log begins later."
 )
 BODY_INCOMPLETE = Refusal(408, "body_incomplete", "The body did not arrive in time.")
 BODY_TOO_LARGE = Refusal(
@@ -162,7 +167,8 @@ def bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
 
 OUR_PATHS: Final = frozenset(
     {
-        *["", "/options/model", IDEMPOTENCY_KEY, *LIST_CHOICES, *LIST_PARAMETERS],
+        *["", "/options/model", IDEMPOTENCY_KEY, LAST_EVENT_ID, AFTER],
+        *[*LIST_CHOICES, *LIST_PARAMETERS],
         *[f"/{name}" for name in TaskSubmission.__struct_fields__],
     }
 )

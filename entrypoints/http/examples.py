@@ -1,5 +1,6 @@
 """One of each body, as the OpenAPI document shows it."""
 
+import json
 from typing import Any, Final
 
 from entrypoints.http.schemas import VERSION
@@ -68,6 +69,37 @@ TASK: Final[_Json] = {
     "progress": None,
     "partial_output": None,
 }
+
+
+def _frame(number: int, kind: str, data: _Json) -> str:
+    return f"id: {number}\nevent: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+_STARTED: Final[_Json] = {
+    "status": "running",
+    "attempt": 1,
+    "at": "2023-10-24T08:15:30.234567Z",
+    "outcome": None,
+    "error_code": None,
+}
+_ENDED: Final[_Json] = {
+    "status": "completed",
+    "attempt": 1,
+    "at": "2023-10-24T08:15:32.345678Z",
+    "outcome": "completed",
+    "error_code": None,
+}
+EVENT_STREAM: Final = "".join(
+    [
+        _frame(2, "status", _STARTED),
+        _frame(3, "progress", {"progress": 0.5, "attempt": 1}),
+        _frame(4, "log", {"message": "halfway", "attempt": 1}),
+        _frame(5, "output", {"delta": TASK["result"]["output"], "index": 0, "attempt": 1}),
+        _frame(6, "status", _ENDED),
+        _frame(7, "usage", {"input_tokens": 8, "output_tokens": 11, "total_tokens": 19}),
+        _frame(8, "done", TASK),
+    ]
+)
 CANCELLED: Final[_Json] = TASK | {
     "status": "cancelled",
     "result": None,

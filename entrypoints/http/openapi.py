@@ -20,6 +20,7 @@ from entrypoints.http import examples
 from entrypoints.http.errors import (
     BODY_REFUSALS,
     DRAINING,
+    EVENT_OFFSET_LOST,
     EVERYWHERE,
     IDEMPOTENCY_MISMATCH,
     INVALID_REQUEST,
@@ -34,12 +35,16 @@ from entrypoints.http.errors import (
     Refusal,
 )
 from entrypoints.http.schemas import (
+    AFTER,
+    EVENTS,
     IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
     LIST_CHOICES,
     LIST_PARAMETERS,
     VERSION,
     BatchCreated,
     BatchSubmission,
+    EventNumber,
     Fault,
     Health,
     Liveness,
@@ -96,6 +101,7 @@ def _paths_of_tasks() -> _Json:
         "/api/v1/task/batch": {"post": _create_batch()},
         "/api/v1/task": {"get": _list()},
         "/api/v1/task/{task_id}": {"get": _get(), "delete": _delete()},
+        "/api/v1/task/{task_id}/events": {"get": _stream()},
         "/api/v1/task/{task_id}/cancel": {"post": _cancel()},
         "/api/v1/task/{task_id}/retry": {"post": _retry()},
         "/api/v1/queue": {"get": _queue()},
@@ -164,6 +170,16 @@ def _get() -> _Json:
         },
         (TASK_NOT_FOUND,),
         parameters=[_TASK_ID, _PREFER, _IF_NONE_MATCH],
+    )
+
+
+def _stream() -> _Json:
+    return _of_tasks(
+        "streamTaskEvents",
+        "What happened to a task, and what happens to it, to its end",
+        {"200": _bodiless(_STREAMED) | {"content": _event_stream()}},
+        (TASK_NOT_FOUND, EVENT_OFFSET_LOST, INVALID_REQUEST),
+        parameters=[_TASK_ID, _AFTER, _LAST_EVENT_ID],
     )
 
 
@@ -298,6 +314,18 @@ def _typed(name: str, shape: Any) -> _Json:
     return _query(name, schema.pop("description")) | {"schema": schema}
 
 
+_AFTER: Final[_Json] = {
+    **_query(AFTER, "Begin behind the event of this number; it wins over the header."),
+    "schema": msgspec.json.schema(EventNumber),
+}
+_LAST_EVENT_ID: Final[_Json] = {
+    "name": LAST_EVENT_ID,
+    "in": "header",
+    "description": "The number of the last event that the client has.",
+    "schema": msgspec.json.schema(EventNumber),
+}
+
+
 # --- what is answered --------------------------------------------------------------------------
 
 _RETRY_AFTER: Final[_Json] = {
@@ -370,6 +398,32 @@ def _problem(rows: list[Refusal]) -> _Json:
     }
 
 
+_STREAMED: Final = (
+    "Events numbered from 1 without gaps, until the task has ended (`done` is the last), and"
+    " comments meanwhile. A client whose stream ends before that goes on behind its last number."
+)
+
+
+def _event_stream() -> _Json:
+    items = {"oneOf": [_event(kind, shape) for kind, shape in EVENTS.items()]}
+    schema = {
+        "type": "string",
+        "contentMediaType": "text/event-stream",
+        "contentSchema": {"type": "array", "items": items},
+    }
+    return {"text/event-stream": {"schema": schema, "example": examples.EVENT_STREAM}}
+
+
+def _event(kind: str, shape: type) -> _Json:
+    """What a message of a stream holds."""
+    fields = {
+        "id": {"type": "integer", "minimum": 1},
+        "event": {"type": "string", "enum": [kind]},
+        "data": _reference(shape.__name__),
+    }
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
 def _fixed(value: bytes) -> _Json:
     return {"schema": {"type": "string", "enum": [value.decode()]}}
 
@@ -405,6 +459,7 @@ _SHAPES: Final = (
     TaskView,
     TaskResult,
     TaskList,
+    *EVENTS.values(),
     Queue,
     Health,
     Liveness,

@@ -1,4 +1,4 @@
-"""From the query string of a list to a question for the store."""
+"""From the query string to a question for the store: which tasks of a list, which events."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -13,7 +13,15 @@ from domain.task import TaskStatus
 from entrypoints.http.cursors import position_of
 from entrypoints.http.errors import INVALID_REQUEST, SHOWN_CHARACTERS, Refused
 from entrypoints.http.faults import mismatch
-from entrypoints.http.schemas import LIST_CHOICES, LIST_PARAMETERS, CreationBound, Fault
+from entrypoints.http.schemas import (
+    AFTER,
+    LAST_EVENT_ID,
+    LIST_CHOICES,
+    LIST_PARAMETERS,
+    CreationBound,
+    EventNumber,
+    Fault,
+)
 from entrypoints.http.timestamps import instant_of
 
 _DEFAULT_LIMIT: Final = "20"
@@ -31,6 +39,34 @@ def read_query(query_string: bytes, owner: str | None) -> TaskQuery:
     query = _query(given, owner)
     cursor = _text(given, "cursor")
     return query if cursor is None else _continued(query, cursor)
+
+
+def read_after(query_string: bytes, last_event_id: bytes | None) -> int:
+    """The number of the event behind which to begin; 0: with the first. Raises `Refused`.
+
+    `after` wins over the header, which must be a number all the same.
+    """
+    given = _given(query_string)
+    faults = list(islice(_faults_of_numbers(given, last_event_id), SHOWN_CHARACTERS))
+    if faults:
+        raise Refused(INVALID_REQUEST, faults=faults)
+    return int(_text(given, AFTER) or last_event_id or 0)
+
+
+def _faults_of_numbers(given: _Given, last_event_id: bytes | None) -> Iterator[Fault]:
+    if last_event_id is not None:
+        yield from _faults_of_number(last_event_id.decode("latin-1"), LAST_EVENT_ID)
+    for name, texts in given.items():
+        if name != AFTER:
+            yield Fault(name, f"Unknown parameter; known is {AFTER}")
+        elif len(texts) > 1:
+            yield Fault(name, "Given more than once")
+        else:
+            yield from _faults_of_number(texts[0], name)
+
+
+def _faults_of_number(text: str, name: str) -> Iterator[Fault]:
+    yield from mismatch(_integer_or_text(text), EventNumber, name)
 
 
 def _given(query_string: bytes) -> _Given:
@@ -64,7 +100,8 @@ def _faults_of(name: str, text: str) -> Iterator[Fault]:
 
 
 def _integer_or_text(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 30 else text
 
 
 def _query(given: _Given, owner: str | None) -> TaskQuery:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from domain.inference import Usage
+from domain.inference import LARGEST_INTEGER, Usage
 from domain.task import AttemptOutcome, TaskError, TaskStatus
 
 VERSION: Final = version("task-agent")
@@ -118,6 +118,11 @@ LIST_PARAMETERS: Final[Mapping[str, Any]] = {
     "cursor": Annotated[str, Meta(description="`next_cursor` of the page before.")],
 }
 
+LAST_EVENT_ID: Final = "Last-Event-ID"
+AFTER: Final = "after"
+
+EventNumber = Annotated[int, Meta(ge=0, le=LARGEST_INTEGER)]
+
 
 # --- what is answered --------------------------------------------------------------------------
 
@@ -220,6 +225,53 @@ class TaskList(Struct, frozen=True):
     data: list[ListedTask]
     has_more: bool
     next_cursor: str | None
+
+
+class StatusEvent(Struct, frozen=True):
+    """The task is in this status since `at`.
+
+    `attempt` is the one that began or ended with it, 0 where there was none; `outcome` and
+    `error_code` say how it ended.
+    """
+
+    status: TaskStatus
+    attempt: int
+    at: Timestamp
+    outcome: AttemptOutcome | None
+    error_code: str | None
+
+
+class OutputEvent(Struct, frozen=True):
+    """A piece of the output of an attempt; `index` counts them from 0."""
+
+    delta: str
+    index: int
+    attempt: int
+
+
+class ProgressEvent(Struct, frozen=True):
+    """How far the attempt is: 0 … 1."""
+
+    progress: float
+    attempt: int
+
+
+class LogEvent(Struct, frozen=True):
+    """What the executor had to say."""
+
+    message: str
+    attempt: int
+
+
+EVENTS: Final[Mapping[str, type[Struct]]] = {
+    "status": StatusEvent,
+    "output": OutputEvent,
+    "progress": ProgressEvent,
+    "log": LogEvent,
+    "usage": Usage,
+    "done": TaskView,
+}
+"""What an event of this kind tells."""
 
 
 class LiveTasks(Struct, frozen=True):

@@ -64,6 +64,11 @@ class JoiningProtocol(HttpToolsProtocol):
         joining = _JoiningTransport(cast("asyncio.Transport", transport), self.loop)
         super().connection_made(cast("asyncio.Transport", joining))
 
+    def on_message_begin(self) -> None:
+        """A request begins; its answer may cut the connection off."""
+        super().on_message_begin()
+        self.scope["state"]["connection"] = self.transport
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the words are uvicorn's
         """Refuse what is no HTTP like everything else: with a problem document."""
         self.transport.write(not_http())

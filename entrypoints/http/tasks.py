@@ -14,7 +14,7 @@ from litestar.status_codes import (
     HTTP_204_NO_CONTENT,
     HTTP_304_NOT_MODIFIED,
 )
-from litestar.types import Receive, Scope
+from litestar.types import Scope
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -24,7 +24,7 @@ from domain.task import Task, TaskStatus
 from entrypoints.http.answers import Answer, Header
 from entrypoints.http.backlog import Backlog
 from entrypoints.http.batch import batch_view, read_batch
-from entrypoints.http.body import read_json_text
+from entrypoints.http.body import read_json_text, until_disconnected
 from entrypoints.http.cursors import cursor_of
 from entrypoints.http.errors import (
     DRAINING,
@@ -35,8 +35,9 @@ from entrypoints.http.errors import (
     problem,
 )
 from entrypoints.http.head import caller_of, has_already, idempotency_key, seconds_to_wait
-from entrypoints.http.queries import read_query
+from entrypoints.http.queries import read_after, read_query
 from entrypoints.http.schemas import TaskCreated, TaskList, TaskRetried, TaskView, encode
+from entrypoints.http.streaming import Stream, Streams
 from entrypoints.http.submission import read_submission
 from entrypoints.http.views import listed, queue_view, read_view, view_of
 from entrypoints.http.waiting import Waiting
@@ -51,6 +52,7 @@ class Desk(Struct, frozen=True):
 
     tasks: TaskService
     waiting: Waiting
+    streams: Streams
     backlog: Backlog
 
 
@@ -121,6 +123,15 @@ class TaskController(Controller):
         seconds = seconds_to_wait(request.scope)
         view = await _look(request, desk, task_id, seconds)
         return _shown(request.scope, view, [] if seconds is None else [_applied(seconds)])
+
+    @get("/{task_id:str}/events", operation_id="streamTaskEvents")
+    async def stream_events(
+        self, request: AnyRequest, task_id: FromPath[str], desk: _Desk
+    ) -> Stream:
+        """What happened to the task, and what happens to it, to its end."""
+        headers = request.scope["state"]["headers"]
+        after = read_after(request.scope["query_string"], headers.get(b"last-event-id"))
+        return desk.streams.stream(caller_of(request.scope), task_id, after)
 
     @get("/", operation_id="listTasks")
     async def list_tasks(self, request: AnyRequest, tasks: _Tasks) -> Answer:
@@ -236,14 +247,8 @@ async def _look(
     if not seconds:
         return await read_view(desk.tasks, caller, task_id)
     request.scope["state"]["extend"](seconds)
-    gone = asyncio.ensure_future(_disconnected(request.receive))
+    gone = asyncio.ensure_future(until_disconnected(request.receive))
     try:
         return await desk.waiting.until_ended(caller, task_id, seconds, gone)
     finally:
         gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client is gone. What else it sends is none of this request."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

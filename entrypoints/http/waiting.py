@@ -1,21 +1,20 @@
 """Long polls: requests that are answered when a task has ended, or their time is over.
 
-All who wait for one task, and see it, share a watch: it reads the task for them once when something
-may have happened. A hint of the store says so at once; one question for all watched tasks together
-says it soon, where the hint was lost or came up on another node.
+All who wait for one task, and see it, share a watch: it reads the task for them once when it may
+have ended.
 """
 
 import asyncio
 from asyncio import FIRST_COMPLETED
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
 from typing import Final
 
 from domain.errors import StoreError
-from domain.ports import TaskStore
 from domain.service import Caller, TaskService
+from entrypoints.http.lookout import Listen, Lookout
 from entrypoints.http.schemas import TaskView
 from entrypoints.http.views import read_view
 
@@ -25,14 +24,10 @@ _MOMENT_SECONDS: Final = 0.05
 class Waiting:
     """Everybody who waits for the end of a task."""
 
-    def __init__(self, tasks: TaskService, store: TaskStore, poll_seconds: float) -> None:
+    def __init__(self, tasks: TaskService, lookout: Lookout) -> None:
         self._read = partial(read_view, tasks)
-        self._store = store
-        self._poll_seconds = poll_seconds
-        self._watches: dict[str, dict[str | None, _Watch]] = {}
-        self._is_released = False
-        self._all_left = asyncio.Event()
-        self._all_left.set()
+        self._lookout = lookout
+        self._watches: dict[tuple[str, str | None], _Watch] = {}
 
     async def until_ended(
         self, caller: Caller, task_id: str, seconds: float, gone: asyncio.Future[None]
@@ -44,7 +39,7 @@ class Waiting:
         end = asyncio.get_running_loop().time() + seconds
         with self._watch(caller, task_id) as watch:
             woken, task = watch.woken, await watch.look()
-            while task is not None and not (task.done or gone.done() or self._is_released):
+            while task is not None and not (task.done or gone.done() or self._lookout.is_released):
                 left = end - asyncio.get_running_loop().time()
                 if left <= 0:
                     break
@@ -52,37 +47,14 @@ class Waiting:
                 woken, task = watch.woken, await watch.look(_MOMENT_SECONDS)
             return task
 
-    def wake(self, task_ids: Collection[str]) -> None:
-        """These tasks may have ended."""
-        for task_id in self._watches.keys() & task_ids if self._watches else ():
-            for watch in self._watches[task_id].values():
-                watch.wake()
-
-    async def poll(self) -> float:
-        """Ask which of the watched tasks have ended; answers after how long to ask again."""
-        if self._watches:
-            asked = list(self._watches)
-            standings = await self._store.standings(asked)
-            self.wake([one for one in asked if one not in standings or standings[one].done])
-        return self._poll_seconds
-
-    def release(self) -> None:
-        """Let nobody wait, from now on."""
-        self._is_released = True
-        self.wake(list(self._watches))
-
-    async def all_left(self) -> None:
-        """Return when nobody waits any more."""
-        await self._all_left.wait()
-
     @contextmanager
     def _watch(self, caller: Caller, task_id: str) -> "Iterator[_Watch]":
         """The watch of this task, which is kept for as long as anybody needs it."""
-        of_task = self._watches.setdefault(task_id, {})
-        self._all_left.clear()
-        if caller.sees not in of_task:
-            of_task[caller.sees] = _Watch(partial(self._read, caller, task_id))
-        watch = of_task[caller.sees]
+        key = (task_id, caller.sees)
+        if key not in self._watches:
+            listen = partial(self._lookout.on_end, task_id)
+            self._watches[key] = _Watch(partial(self._read, caller, task_id), listen)
+        watch = self._watches[key]
         watch.users += 1
         try:
             yield watch
@@ -90,11 +62,7 @@ class Waiting:
             watch.users -= 1
             if not watch.users:
                 watch.close()
-                del of_task[caller.sees]
-            if not of_task:
-                del self._watches[task_id]
-            if not self._watches:
-                self._all_left.set()
+                del self._watches[key]
 
 
 class _Watch:
@@ -104,12 +72,13 @@ class _Watch:
     it after that, misses nothing.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[TaskView | None]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[TaskView | None]], listen: Listen) -> None:
         self.users = 0
         self.woken = asyncio.get_running_loop().create_future()
         self._read = read
         self._reading: asyncio.Future[TaskView | None] | None = None
         self._read_at = -inf
+        self._stop_listening = listen(self.wake)
 
     async def look(self, oldest_seconds: float = inf) -> TaskView | None:
         """The task as somebody read it since it was woken, at most this long ago."""
@@ -125,6 +94,7 @@ class _Watch:
 
     def close(self) -> None:
         """Nobody waits any more."""
+        self._stop_listening()
         if self._reading is not None:
             self._reading.cancel()
 

@@ -21,9 +21,10 @@ from domain.ports import Completed, Failed, SubmitLimits, TaskQueue
 from domain.retention import RetentionPolicy
 from domain.service import Submission, SubmitDefaults, TaskService
 from domain.task import TaskError, TaskStatus
-from entrypoints.bootstrap import open_service, store_of, waiting_for
+from entrypoints.bootstrap import looking_out, open_service, store_of
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
+from entrypoints.http.waiting import Waiting
 from entrypoints.readiness import Readiness
 from settings.schema import (
     ExecutorSettings,
@@ -53,7 +54,7 @@ def pytest_generate_tests(metafunc):
 class FaultyStore:
     """A store, with faults: `fault` is raised by every call, `hangs` lets none return.
 
-    Nobody hears of ends when it `is_mute`. `backlog` is told in place of the real one. `asked`
+    Nobody hears of anything when it `is_mute`. `backlog` is told in place of the real one. `asked`
     counts the calls by name.
     """
 
@@ -67,6 +68,9 @@ class FaultyStore:
 
     def on_end(self, listener):
         return self._store.on_end(lambda ids: None if self.is_mute else listener(ids))
+
+    def on_events(self, listener):
+        return self._store.on_events(lambda ids: None if self.is_mute else listener(ids))
 
     def __getattr__(self, name):
         method = getattr(self._store, name)
@@ -246,14 +250,15 @@ async def _edge(settings):
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
         parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
-        async with waiting_for(tasks, store, settings, readiness) as waiting:
-            yield create_app(settings, tasks, waiting, readiness), parts | {"waiting": waiting}
+        async with looking_out(store, settings, readiness) as lookout:
+            parts |= {"lookout": lookout, "waiting": Waiting(tasks, lookout)}
+            yield create_app(settings, tasks, lookout, readiness), parts
 
 
 @asynccontextmanager
 async def _whole(settings):
     async with open_service(settings, {}) as service:
-        app = create_app(settings, service.tasks, service.waiting, service.readiness)
+        app = create_app(settings, service.tasks, service.lookout, service.readiness)
         yield app, {"service": service}
 
 

@@ -89,7 +89,7 @@ def test_every_error_is_a_documented_problem_with_an_example(document):
         *["origin_not_allowed", "task_not_found", "body_incomplete", "body_too_large"],
         *["unsupported_media_type", "queue_full", "draining", "store_unavailable"],
         *["storage_full", "internal_error", "unauthorized", "rate_limited", "not_retryable"],
-        *["idempotency_mismatch"],
+        *["idempotency_mismatch", "event_offset_lost"],
     }
 
 
@@ -137,6 +137,7 @@ def example_of(operation, status):
 LIFE = {"done": "Processed input: hello", "seen": True, "replayed": True, "mismatch": 422}
 LIFE |= {"cancelled": "cancelled", "retry_of": True, "walked": 3, "deleted": 404, "waits": True}
 LIFE |= {"batch": ["pending", "invalid_request"]}
+LIFE |= {"streamed": True}
 """What a client prints that took a task through its life, in whichever language."""
 
 
@@ -167,7 +168,7 @@ import json, sys
 from generated_client import Client
 from generated_client.api.tasks import (
     cancel_task, create_inference_task, create_inference_tasks, delete_task, get_queue, get_task,
-    list_tasks, retry_task,
+    list_tasks, retry_task, stream_task_events,
 )
 from generated_client.models import BatchSubmission, TaskCreated, TaskStatus, TaskSubmission
 
@@ -179,6 +180,7 @@ with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
 
     first = create(input_="hello", prefer="wait=30")
     task = get_task.sync(first.parsed.task_id, client=client)
+    events = stream_task_events.sync(task.task_id, client=client, after=1)
     again = create(input_="hello")
     late = create(input_="late", delay_seconds=3600.0, priority=3)
     cancelled = cancel_task.sync(late.parsed.task_id, client=client)
@@ -205,6 +207,7 @@ with Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as client:
         "batch": [
             one.status if isinstance(one, TaskCreated) else one.error.code for one in batch.data
         ],
+        "streamed": events.startswith("id: 2\\n") and "event: done\\n" in events,
     }))
 """
 
@@ -265,6 +268,10 @@ const first = got(await create({ input: "hello" }, "wait=30"));
 if (!("result" in first)) throw new Error("it has not ended");
 const at = (task_id: string) => ({ params: { path: { task_id } } });
 const task: Task = got(await client.GET("/api/v1/task/{task_id}", at(first.task_id)));
+const events: string = got(await client.GET("/api/v1/task/{task_id}/events", {
+  params: { path: { task_id: first.task_id }, query: { after: 1 } },
+  parseAs: "text",
+}));
 const again = got(await create({ input: "hello" }));
 const late = got(await create({ input: "late", delay_seconds: 3600, priority: 3 }));
 const cancelled = got(await client.POST("/api/v1/task/{task_id}/cancel", at(late.task_id)));
@@ -290,6 +297,7 @@ console.log(JSON.stringify({
   deleted: gone.response.status,
   waits: queue.by_status.pending >= 1,
   batch: batch.data.map((one) => "error" in one ? one.error.code : one.status),
+  streamed: events.startsWith("id: 2\\n") && events.includes("event: done\\n"),
 }));
 """
 

@@ -35,7 +35,7 @@ def waits(eventually):
     def begin(edge, method, path, body=None, **headers):
         connection = edge.connect()
         connection.begin(method, path, body, **headers)
-        eventually(lambda: edge.waiting._watches)
+        eventually(lambda: edge.lookout._of_ends)
         return connection
 
     return begin
@@ -103,7 +103,7 @@ def test_a_hint_for_nothing_ends_no_wait(hinted, waits):
     accepted = hinted.submit(GOOD)
     connection = waits(hinted, "GET", accepted.headers["Location"], Prefer="wait=60")
     for _ in range(3):
-        hinted.call(hinted.waiting.wake, [accepted.json["task_id"], "another"])
+        hinted.call(hinted.lookout.tell_end, [accepted.json["task_id"], "another"])
     hinted.complete(accepted)
     assert connection.reply().json["status"] == "completed"
 
@@ -122,14 +122,14 @@ def test_a_task_that_is_cancelled_or_deleted_is_waited_for_no_longer(hinted, wai
 def test_a_client_that_goes_away_is_waited_for_no_longer(hinted, waits, eventually):
     accepted = hinted.submit(GOOD)
     waits(hinted, "GET", accepted.headers["Location"], Prefer="wait=60").close()
-    eventually(lambda: not hinted.waiting._watches)
+    eventually(lambda: not hinted.lookout._of_ends)
 
 
 def test_a_store_that_fails_ends_the_wait_and_the_next_one_is_served(hinted, waits):
     accepted = hinted.submit(GOOD)
     connection = waits(hinted, "GET", accepted.headers["Location"], Prefer="wait=60")
     hinted.store.fault = StoreUnavailable("gone")
-    hinted.call(hinted.waiting.wake, [accepted.json["task_id"]])
+    hinted.call(hinted.lookout.tell_end, [accepted.json["task_id"]])
     assert connection.reply().code == "store_unavailable"
     hinted.store.fault = None
     hinted.complete(accepted)
@@ -173,7 +173,7 @@ def slow(hinted):
     tasks = TaskService(
         store, Routes({}, "echo"), hinted.tasks.limits, hinted.tasks.defaults, lambda: "unused"
     )
-    waiting = Waiting(tasks, store, NEVER)
+    waiting = Waiting(tasks, hinted.lookout)
     task_id = hinted.submit(GOOD).json["task_id"]
 
     async def begin():
@@ -182,7 +182,7 @@ def slow(hinted):
         await store.has_read.wait()
         return wait
 
-    return store, Service(tasks, waiting, hinted.readiness, None), begin
+    return store, Service(tasks, hinted.lookout, hinted.readiness, None), begin
 
 
 def test_a_drain_goes_on_until_all_who_waited_are_answered(hinted, slow):
@@ -240,6 +240,7 @@ def test_a_thousand_who_wait_for_one_task_cost_a_handful_of_reads(hinted):
     assert spent["get"] <= 3
     assert spent.total() <= 6
     assert not hinted.waiting._watches
+    assert not hinted.lookout._of_ends
 
 
 @pytest.mark.any_store
@@ -285,8 +286,7 @@ def test_an_end_while_the_task_is_read_is_not_missed(hinted):
         tasks = TaskService(
             store, Routes({}, "echo"), hinted.tasks.limits, hinted.tasks.defaults, lambda: "unused"
         )
-        waiting = Waiting(tasks, store, NEVER)
-        hinted.queue.on_end(waiting.wake)
+        waiting = Waiting(tasks, hinted.lookout)
         gone = asyncio.get_running_loop().create_future()
         wait = asyncio.ensure_future(waiting.until_ended(ANYBODY, claim.task.id, NEVER, gone))
         await store.has_read.wait()
