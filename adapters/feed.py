@@ -16,6 +16,7 @@ class LocalFeed:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._watched: dict[str, float] = {}  # until when
+        self._tidy_at = 0.0
         self._of_work: list[Callable[[], None]] = []
         self._of_cancels: list[Callable[[], None]] = []
         self._of_ends: list[Callable[[Collection[str]], None]] = []
@@ -45,7 +46,9 @@ class LocalFeed:
     def watch(self, task_ids: Collection[str]) -> None:
         """See `TaskFeed.watch`."""
         now = self._monotonic()
-        self._watched = {known: until for known, until in self._watched.items() if until > now}
+        if now >= self._tidy_at:
+            self._watched = {known: until for known, until in self._watched.items() if until > now}
+            self._tidy_at = now + WATCHED_SECONDS
         self._watched.update(dict.fromkeys(task_ids, now + WATCHED_SECONDS))
         for listener in tuple(self._of_watches):
             listener()

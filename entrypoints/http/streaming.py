@@ -243,10 +243,10 @@ class _Reader:
     async def _put_all(self, tail: _Tail, page: _Page | LogLost | None) -> None:
         while isinstance(page, _Page):
             await self._put_frames(page.frames)
+            if not (page.frames or page.is_over or self._is_to_end()):
+                await self._put_frames(await self._woken)
             if page.is_over or self._is_to_end():
                 return
-            if not page.frames:
-                await self._put_frames(await self._woken)
             self._woken = _new_future()
             try:
                 page = await tail.page(page.last)
