@@ -1,11 +1,12 @@
 """What concerns all tests.
 
 Which folders hold none of ours; that a failed assertion of a shipped contract shows its values, as
-ours do; a database to test in, where a PostgreSQL answers; and a PostgreSQL server of a test's own,
-where one is installed.
+ours do; how a stream of events is read; a database to test in, where a PostgreSQL answers; and a
+PostgreSQL server of a test's own, where one is installed.
 """
 
 import asyncio
+import json
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
@@ -26,6 +28,31 @@ HOST = os.environ.get("PGHOST", "127.0.0.1")
 PORT = os.environ.get("PGPORT", "5432")
 USER = os.environ.get("PGUSER", "postgres")
 SERVER = f"postgresql://{USER}@{HOST}:{PORT}"
+
+
+class Event(NamedTuple):
+    """A message of a stream."""
+
+    number: int
+    kind: str
+    data: Any
+
+
+def parse_events(text: bytes) -> list[Event]:
+    """The whole events of a stream; comments, and a broken end, are none."""
+    *whole, _ = text.split(b"\n\n")
+    fields = [
+        dict(line.split(b": ", 1) for line in one.split(b"\n")) for one in whole if one != b":"
+    ]
+    return [
+        Event(int(one[b"id"]), one[b"event"].decode(), json.loads(one[b"data"])) for one in fields
+    ]
+
+
+@pytest.fixture(scope="session")
+def events_in() -> Callable[[bytes], list[Event]]:
+    """See `parse_events`."""
+    return parse_events
 
 
 @pytest.fixture(scope="session")

@@ -111,11 +111,16 @@ class Reply:
 
 
 class Connection:
-    """One connection, on which anything may be sent."""
+    """One connection, on which anything may be sent; what comes back may find little room."""
 
-    def __init__(self, address):
+    def __init__(self, address, room_bytes=None):
         self.host = f"{address[0]}:{address[1]}"
-        self.socket = socket.create_connection(address, timeout=TIMEOUT)
+        self.socket = socket.socket()
+        self.socket.settimeout(TIMEOUT)
+        if room_bytes is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)
+        self.socket.connect(address)
+        self._streamed: HTTPResponse | None = None
 
     def send(self, *pieces):
         for piece in pieces:
@@ -151,10 +156,19 @@ class Connection:
     def submit(self, body, **headers):
         return self.ask("POST", SUBMIT, body, **headers)
 
+    def stream(self, reply, after="", **headers):
+        """Begin to read the events of the task that this answer told of: the head is there."""
+        self.begin("GET", f"{reply.headers['Location']}/events{after}", **headers)
+        self._streamed = HTTPResponse(self.socket, method="GET")
+        self._streamed.begin()
+        return self._streamed
+
     def is_closed_by_the_service(self):
         return self.socket.recv(1) == b""
 
     def close(self):
+        if self._streamed is not None:
+            self._streamed.close()
         self.socket.close()
 
 
@@ -194,8 +208,8 @@ class Edge:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(TIMEOUT)
 
-    def connect(self):
-        self._connections.append(Connection(self.address))
+    def connect(self, room_bytes=None):
+        self._connections.append(Connection(self.address, room_bytes))
         return self._connections[-1]
 
     def ask(self, method, path, body=None, **headers):
