@@ -155,6 +155,11 @@ class Service:
         assert parts.port is not None
         return parts.hostname, parts.port
 
+    @property
+    def host(self) -> str:
+        """The address, as `HTTPConnection` takes it."""
+        return urlsplit(self.url).netloc
+
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request on a connection of its own."""
         connection = HTTPConnection(*self.address, timeout=ANSWER_SECONDS)
