@@ -31,7 +31,8 @@ COMMENT_SECONDS: Final = 15.0
 """Who hears nothing for so long is sent a comment."""
 STALLED_SECONDS: Final = 30.0
 """Who takes nothing for so long is cut off."""
-_LOOK_SECONDS: Final = 1.0
+_STALLED_WHEN_RELEASED_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.25
 _EVENTS_PER_PAGE: Final = 200
 _BYTES_PER_PAGE: Final = 262_144
 _BYTES_AT_ONCE: Final = 65_536  # what uvicorn lets stand before it asks the sender to wait
@@ -235,16 +236,20 @@ class _Reader:
 
     def look(self, now: float) -> None:
         """Keep the client, or let it go, as the time has come."""
-        if self._is_sending and now - self._moved_at >= STALLED_SECONDS:
+        seconds = now - self._moved_at
+        if not self._is_sending:
+            if seconds >= COMMENT_SECONDS:
+                self.wake(COMMENT)
+        elif seconds >= (
+            _STALLED_WHEN_RELEASED_SECONDS if self._is_released() else STALLED_SECONDS
+        ):
             self._connection.abort()
-        elif not self._is_sending and now - self._moved_at >= COMMENT_SECONDS:
-            self.wake(COMMENT)
 
     async def _put_all(self, tail: _Tail, page: _Page | LogLost | None) -> None:
         while isinstance(page, _Page):
             await self._put_frames(page.frames)
             if not (page.frames or page.is_over or self._is_to_end()):
-                await self._put_frames(await self._woken)
+                await self._rest()
             if page.is_over or self._is_to_end():
                 return
             self._woken = _new_future()
@@ -252,6 +257,12 @@ class _Reader:
                 page = await tail.page(page.last)
             except StoreError:
                 return  # the client comes back, and is told then
+
+    async def _rest(self) -> None:
+        """Return when there may be more."""
+        while (comment := await self._woken) and not self._is_to_end():
+            self._woken = _new_future()
+            await self._put_frames(comment)
 
     def _is_to_end(self) -> bool:
         return self._is_released() or self._connection.is_closing()
