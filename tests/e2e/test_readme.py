@@ -33,7 +33,7 @@ def documents(text):
 
 @pytest.fixture
 def answers(make_service):
-    """What the tour is answered, in order."""
+    """What the tour is answered, in order: documents, then a stream of events."""
     bash, curl = shutil.which("bash"), shutil.which("curl")
     if not bash or not curl:
         pytest.skip("the README's tour needs bash and curl, which are not both installed here")
@@ -44,11 +44,12 @@ def answers(make_service):
         [bash, "-c", script], cwd=service.directory, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return documents(run.stdout)
+    in_json, first_event, events = run.stdout.partition("id: 1\n")
+    return [*documents(in_json), first_event + events]
 
 
 def test_the_tour_of_the_readme_goes_as_it_says(answers):
-    created, task, health, whole, cancelled, again, page, queue = answers
+    created, task, health, whole, cancelled, again, page, queue, events = answers
     for answer, block in zip((created, task, health), blocks("json"), strict=True):
         assert answer.keys() == json.loads(block).keys()
     assert (created["status"], task["task_id"]) == ("pending", created["task_id"])
@@ -59,3 +60,5 @@ def test_the_tour_of_the_readme_goes_as_it_says(answers):
     assert [one["task_id"] for one in page["data"]] == [cancelled["task_id"]]
     assert page["data"][0]["input"] == "later"
     assert queue["by_status"].keys() == {"pending", "running"}
+    kinds = re.findall(r"^event: (\w+)$", events, re.MULTILINE)
+    assert (kinds[2], kinds[-1]) == ("output", "done")
