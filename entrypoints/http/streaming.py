@@ -14,14 +14,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import inf
-from typing import Any, Final
+from socket import IPPROTO_TCP, TCP_NOTSENT_LOWAT
+from typing import Final
 
 from litestar.types import Message, Receive, Scope, Send
 from msgspec import Struct
 
 from domain.errors import StoreError
 from domain.service import Caller, Log, LogLost, TaskService
-from entrypoints.http.answers import Header
+from entrypoints.http.answers import Answer, Header
 from entrypoints.http.body import until_disconnected
 from entrypoints.http.errors import EVENT_OFFSET_LOST, TASK_NOT_FOUND, problem
 from entrypoints.http.frames import COMMENT, frame_of
@@ -131,7 +132,9 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, until the log ends, the client is gone, or everybody is released."""
-        reader = _Reader(scope["state"]["connection"], send, self._streams.is_released)
+        connection = scope["state"]["connection"]
+        _keep_little_unsent(connection)
+        reader = _Reader(connection, send, self._streams.is_released)
         with self._streams.tail(self._caller, self._task_id, reader) as tail:
             page = await tail.page(self._after)
             if page is None:
@@ -143,7 +146,12 @@ class Stream:
                 await reader.follow(tail, page, receive)
 
 
-def _lost(lost: LogLost, scope: Scope) -> Any:
+def _keep_little_unsent(connection: asyncio.Transport) -> None:
+    """Else the system holds megabytes for each client that does not take them."""
+    connection.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, _BYTES_AT_ONCE)
+
+
+def _lost(lost: LogLost, scope: Scope) -> Answer:
     detail = f"Events up to number {lost.until} are forgotten; the log is there after that."
     return problem(EVENT_OFFSET_LOST, scope, detail=detail)
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from domain.errors import StoreUnavailable
-from domain.events import Logged, Output, ProgressMade
-from domain.inference import Usage
+from domain.events import Logged, Output, ProgressMade, events_of
+from domain.inference import Routes, Usage
 from domain.ports import Completed, Entry, HandedBack, Retry
-from domain.task import TaskError, TaskStatus
+from domain.service import Caller, TaskService
+from domain.task import ANONYMOUS, TaskError, TaskStatus
 from entrypoints.http import edge as edge_module
-from entrypoints.http import streaming
+from entrypoints.http import lookout, streaming
 
 GOOD = {"input": "x"}
 LATER = GOOD | {"delay_seconds": 3_600}
@@ -365,6 +366,67 @@ def test_a_task_shows_its_output_and_its_progress_while_it_runs(edge):
     assert shown(edge, reply)[0] is None
 
 
+class StoreOfOldReads:
+    """Something happens to the task whenever it was read that nothing had."""
+
+    def __init__(self, store, happens):
+        self._store = store
+        self._happens = happens
+
+    async def log(self, task_id, owner, after, limit):
+        page = await self._store.log(task_id, owner, after, limit)
+        if not events_of(page, after):
+            await self._happens()
+        return page
+
+
+class Client:
+    """The other end of a stream, without a network."""
+
+    def __init__(self):
+        self.text = b""
+        self.scope: Any = {"state": {"connection": self, "extend": lambda _: None}}
+
+    def is_closing(self):
+        return False
+
+    def get_extra_info(self, name):
+        return self
+
+    def setsockopt(self, *_):
+        pass
+
+    async def receive(self):
+        await asyncio.Event().wait()
+
+    async def send(self, message):
+        self.text += message.get("body", b"")
+
+
+def test_what_happens_while_the_log_is_read_is_not_missed(hinted, events_in):
+    claim = hinted.claim(hinted.submit(GOOD))
+    outcomes = [Completed(claim.fence, b'{"output": ""}', None)]
+
+    async def end():
+        if outcomes:
+            await hinted.queue.settle([outcomes.pop()])
+
+    async def read():
+        store: Any = StoreOfOldReads(hinted.queue, end)
+        tasks = TaskService(
+            store, Routes({}, "echo"), hinted.tasks.limits, hinted.tasks.defaults, lambda: "unused"
+        )
+        client = Client()
+        stream = streaming.Streams(tasks, hinted.lookout).stream(
+            Caller(ANONYMOUS), claim.task.id, 2
+        )
+        async with asyncio.timeout(20):
+            await stream(client.scope, client.receive, client.send)
+        return client.text
+
+    assert [event.kind for event in events_in(hinted.do(read()))] == ["status", "done"]
+
+
 # --- ends before the log's ------------------------------------------------------------------------
 
 
@@ -424,6 +486,17 @@ def test_who_reads_a_live_task_has_it_watched_and_who_reads_a_finished_one_has_n
     read_all(hinted, finished)
     eventually(lambda: hinted.queue.is_watched(live.json["task_id"]))
     assert not hinted.queue.is_watched(finished.json["task_id"])
+
+
+@pytest.mark.any_store
+def test_who_goes_on_reading_has_the_task_watched_on_and_on(make_edge, monkeypatch, eventually):
+    monkeypatch.setattr(lookout, "_WATCH_EVERY_SECONDS", 0.02)
+    edge = make_edge()
+    watched: list[Any] = []
+    edge.store.watch = watched.append
+    reply = edge.submit(LATER)
+    edge.connect().stream(reply)
+    eventually(lambda: watched.count([reply.json["task_id"]]) >= 3)
 
 
 def test_all_who_read_one_task_cost_a_handful_of_reads(hinted, read_next):
