@@ -49,13 +49,14 @@ def answers(make_service):
 
 
 def test_the_tour_of_the_readme_goes_as_it_says(answers):
-    created, task, health, whole, cancelled, again, page, queue, events = answers
+    created, task, health, whole, batch, cancelled, again, page, queue, events = answers
     for answer, block in zip((created, task, health), blocks("json"), strict=True):
         assert answer.keys() == json.loads(block).keys()
     assert (created["status"], task["task_id"]) == ("pending", created["task_id"])
     assert health["status"] == "healthy"
     assert (whole["status"], whole["priority"]) == ("completed", 5)
     assert whole["result"] == {"output": "Processed input: hello"}
+    assert ["error" in one for one in batch["data"]] == [False, True, False]
     assert (cancelled["status"], again["retry_of"]) == ("cancelled", cancelled["task_id"])
     assert [one["task_id"] for one in page["data"]] == [cancelled["task_id"]]
     assert page["data"][0]["input"] == "later"

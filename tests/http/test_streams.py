@@ -514,7 +514,8 @@ def test_all_who_read_one_task_cost_a_handful_of_reads(hinted, read_next):
     assert hinted.store.asked["log"] - before <= 12
 
 
-def test_who_goes_away_leaves_nothing_behind(hinted, read_next, eventually):
+def test_who_goes_away_leaves_nothing_behind(hinted, read_next, eventually, monkeypatch):
+    monkeypatch.setattr(streaming, "COMMENT_SECONDS", NEVER)
     reply = hinted.submit(LATER)
     connection = hinted.connect()
     read_next(connection.stream(reply), 1)
