@@ -4,6 +4,7 @@ from typing import Final
 
 from bench import Figure
 from claims import CLAIM
+from executors import EXECUTORS
 from footprint import FSYNCS, RESIDENT, START
 from latency import IDLE, PACED, WAKE_UP
 from throughput import BATCH, DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
@@ -17,6 +18,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     BATCH,
     GET,
     DRAIN,
+    EXECUTORS,
     WORKERS,
     KEPT,
     LIST,

@@ -54,14 +54,14 @@ class Server:
 
 
 @contextmanager
-def floor(app: str, directory: Path) -> Iterator[Server]:
+def floor(app: str, directory: Path, cores: AbstractSet[int] = _SERVER_CORES) -> Iterator[Server]:
     """One of `floors/`, under uvicorn with the flags that the service uses."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", f"floors.{app}", "--app-dir", str(HERE)]
     command += ["--port", str(port), "--http", "httptools", "--loop", "uvloop", "--ws", "none"]
     command += ["--lifespan", "off", "--no-proxy-headers", "--no-server-header"]
     command += ["--no-access-log", "--log-level", "warning"]
-    with _process(command, {}, directory) as process:
+    with _process(command, {}, directory, cores) as process:
         _wait(process, directory, lambda: _answers(port))
         yield Server(port, process, directory)
 
