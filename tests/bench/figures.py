@@ -7,6 +7,7 @@ from claims import CLAIM
 from executors import EXECUTORS
 from footprint import FSYNCS, RESIDENT, START
 from latency import IDLE, PACED, WAKE_UP
+from streams import EVENTS, FIRST_OUTPUT
 from throughput import BATCH, DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
 from waits import LONG_POLL, WAITERS
 from workers import WORKERS
@@ -28,6 +29,8 @@ FIGURES: Final[tuple[Figure, ...]] = (
     PACED,
     LONG_POLL,
     WAITERS,
+    FIRST_OUTPUT,
+    EVENTS,
     START,
     FSYNCS,
     CLAIM,

@@ -8,6 +8,7 @@ with the time stamps of the service: all is on one machine.
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import cast
 import uvloop
 
 CLIENTS = 64
+_TASK_ID = re.compile(rb'"task_id": ?"([^"]+)"')
 _HEAD = re.compile(rb"(?is)HTTP/1\.1 (\d)\d\d.*?\r\ncontent-length: *(\d+).*?\r\n\r\n")
 
 
@@ -49,6 +51,32 @@ def each(port: int, requests: Sequence[bytes], clients: int = CLIENTS) -> Answer
 def paced(port: int, seconds: float, request: bytes, per_second: float) -> Answers:
     """Send at this pace, whether or not earlier requests are answered."""
     return uvloop.run(_paced(port, round(seconds * per_second), request, 1 / per_second))
+
+
+def first_pieces(port: int, requests: Sequence[bytes], sign: bytes) -> Answers:
+    """Each request on its own connection, one after the other, until its answer shows `sign`."""
+    record = _Record()
+    for request in requests:
+        sent = time.time()
+        record.add(sent, _until(port, request, sign))
+    return record.answers()
+
+
+def first_outputs(port: int, submits: Sequence[bytes]) -> Answers:
+    """The same of tasks: each is submitted, and its events are read until one has output."""
+    record = _Record()
+    for submit in submits:
+        sent = time.time()
+        [task_id] = _TASK_ID.findall(_until(port, submit, b"}"))
+        path = b"/api/v1/task/" + task_id + b"/events"
+        stream = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        record.add(sent, _until(port, stream, b"event: output"))
+    return record.answers()
+
+
+def streamed(port: int, requests: Sequence[bytes]) -> Answers:
+    """All at once, each answer read until the server closes the connection."""
+    return uvloop.run(_streamed(port, requests))
 
 
 class Refused(Exception):
@@ -112,6 +140,32 @@ class _Record:
         wall, cpu = self._began
         busy = (time.process_time() - cpu) / (time.monotonic() - wall)
         return Answers(self._sent, self._received, self._bodies, busy)
+
+
+def _until(port: int, request: bytes, sign: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(request)
+        received = b""
+        while sign not in received:
+            piece = connection.recv(65_536)
+            if not piece:
+                raise Refused(received[:1000].decode())
+            received += piece
+        return received
+
+
+async def _streamed(port: int, requests: Sequence[bytes]) -> Answers:
+    record = _Record()
+
+    async def read(request: bytes) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        sent = time.time()
+        writer.write(request)
+        record.add(sent, await reader.read(-1))
+        writer.close()
+
+    await asyncio.gather(*map(read, requests))
+    return record.answers()
 
 
 async def _connections(port: int, number: int) -> list[Connection]:

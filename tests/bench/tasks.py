@@ -64,6 +64,11 @@ def get(task_id: str, *headers: str) -> bytes:
     return f"GET /api/v1/task/{task_id} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode()
 
 
+def events(task_id: str) -> bytes:
+    """A request for the stream of what happens to a task."""
+    return f"GET /api/v1/task/{task_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
 def listed(query: str) -> bytes:
     """A request for a page of tasks."""
     return f"GET /api/v1/task?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()

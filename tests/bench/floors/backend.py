@@ -1,15 +1,17 @@
 """A backend that costs next to nothing: it answers every request with the same short completion.
 
-To a path that ends in `/chat/completions` as a stream of server-sent events, to any other as JSON.
+To a path that ends in `/chat/completions` as a stream of server-sent events, with a pause between
+two of them if it begins with `/slowly`; to any other as JSON.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
 
 _USAGE = b'{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}'
-_EVENTS = b"".join(
+_EVENTS = [
     b"data: " + data + b"\n\n"
     for data in (
         b'{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"}}]}',
@@ -17,7 +19,9 @@ _EVENTS = b"".join(
         b'{"choices":[],"usage":' + _USAGE + b"}",
         b"[DONE]",
     )
-)
+]
+_STREAM = b"".join(_EVENTS)
+_PAUSE_SECONDS = 0.05
 _JSON = b'{"output":"Hello"}'
 
 
@@ -35,7 +39,19 @@ async def app(
     if scope["method"] == "POST":
         await receive()
     is_chat = scope["path"].endswith("/chat/completions")
-    body = _EVENTS if is_chat else _JSON
+    if scope["path"].startswith("/slowly"):
+        await _answer_slowly(send)
+        return
+    body = _STREAM if is_chat else _JSON
     head = _head(body, b"text/event-stream" if is_chat else b"application/json")
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _answer_slowly(send: Callable[[Message], Awaitable[None]]) -> None:
+    head = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    for event in _EVENTS:
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+        await asyncio.sleep(_PAUSE_SECONDS)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
