@@ -20,7 +20,7 @@ from domain.events import LogPage, Recorded
 from domain.inference import NO_USAGE, InferenceRequest, Piece, Routes, Usage
 from domain.query import Page, TaskQuery
 from domain.retention import RetentionPolicy
-from domain.task import TERMINAL, NewTask, Task, TaskError, TaskStatus
+from domain.task import TERMINAL, AttemptOutcome, NewTask, Task, TaskError, TaskStatus
 
 
 class Clock(Protocol):
@@ -337,6 +337,16 @@ class Cancelled(Struct, frozen=True):
 
 
 Outcome = Completed | Failed | Retry | HandedBack | Crashed | Cancelled
+
+ATTEMPT_OUTCOMES: Final[Mapping[type[Outcome], AttemptOutcome]] = {
+    Completed: AttemptOutcome.COMPLETED,
+    Failed: AttemptOutcome.FAILED,
+    Retry: AttemptOutcome.FAILED,
+    HandedBack: AttemptOutcome.HANDED_BACK,
+    Crashed: AttemptOutcome.WORKER_LOST,
+    Cancelled: AttemptOutcome.CANCELLED,
+}
+"""How an outcome stands in the task's history, unless a cancel was requested."""
 
 
 def settled(task: Task, outcome: Outcome, now: int) -> Task:

@@ -23,6 +23,7 @@ from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
 from domain.service import SubmitDefaults, TaskService
 from entrypoints.http.lookout import Lookout
+from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
 from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
 from entrypoints.worker.loop import repeat
@@ -49,12 +50,14 @@ class Service:
         tasks: TaskService,
         lookout: Lookout,
         readiness: Readiness,
+        metrics: Metrics,
         dispatcher: Dispatcher | None,
     ) -> None:
         """`dispatcher` None: the tasks are left to other processes."""
         self.tasks = tasks
         self.lookout = lookout
         self.readiness = readiness
+        self.metrics = metrics
         self._dispatcher = dispatcher
 
     async def drain(self, seconds: float) -> None:
@@ -89,14 +92,15 @@ async def open_service(
     executors_to_open = _executors(settings, sources)
     store_to_open = store_of(settings.store, sources, clock)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(store_to_open)
+        readiness = Readiness(clock.monotonic)
+        metrics = Metrics(await stack.enter_async_context(store_to_open), readiness)
+        store = metrics.store
         executors = {
             name: await _opened(executor, f"executors.{name}", sources, stack)
             for name, executor in executors_to_open.items()
         }
         if not is_shared(settings.store, sources):
             await _reroute(store, executors, routes)
-        readiness = Readiness(clock.monotonic)
         execution = _execution(settings, executors)
         dispatcher = Dispatcher(store, execution, _dispatching(settings), clock, readiness)
         tasks = _tasks(settings.inference, store, routes)
@@ -106,7 +110,7 @@ async def open_service(
             _at_work(dispatcher),
         ):
             readiness.clear("start")
-            yield Service(tasks, lookout, readiness, dispatcher)
+            yield Service(tasks, lookout, readiness, metrics, dispatcher)
 
 
 @asynccontextmanager
@@ -122,15 +126,17 @@ async def open_api(
         log.warning(
             "no_worker", reason="no other process can open this store", store=settings.store.backend
         )
-    async with store_of(settings.store, sources, clock) as store:
+    async with store_of(settings.store, sources, clock) as opened:
         readiness = Readiness(clock.monotonic)
+        metrics = Metrics(opened, readiness)
+        store = metrics.store
         tasks = _tasks(settings.inference, store, routes)
         async with (
             _kept_in_order(store, settings, readiness),
             looking_out(store, settings, readiness) as lookout,
         ):
             readiness.clear("start")
-            yield Service(tasks, lookout, readiness, None)
+            yield Service(tasks, lookout, readiness, metrics, None)
 
 
 def open_worker(

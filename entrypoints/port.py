@@ -35,7 +35,8 @@ def listen(settings: Settings, sources: Sources) -> socket.socket:
 def listen_for_probes(settings: Settings, sources: Sources) -> socket.socket | None:
     """A socket for the probes of a worker, on `server.host`; None where no `worker.port` is set.
 
-    Raises `SettingsError` and `PortUnavailable`. Any address will do: probes tell no secrets.
+    Raises `SettingsError` and `PortUnavailable`. Any address will do: what is told there is nothing
+    but numbers.
     """
     if settings.worker.port is None:
         return None

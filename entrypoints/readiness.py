@@ -1,5 +1,6 @@
 """Whether this process can do its work, right now: the truth behind `/readyz` and health."""
 
+from collections import Counter
 from collections.abc import Callable
 
 
@@ -13,12 +14,14 @@ class Readiness:
     def __init__(self, monotonic: Callable[[], float], stalled_after_seconds: float = 3.0) -> None:
         self._monotonic = monotonic
         self._stalled_after_seconds = stalled_after_seconds
-        self._ticks: dict[str, float] = {}
+        self._ticked_at: dict[str, float] = {}
         self._faults: dict[str, str] = {"start": "starting"}
+        self.ticks: Counter[str] = Counter()  # of each loop, since it began
 
     def tick(self, loop: str) -> None:
         """A loop did a whole round. From its first tick on it is expected to go on ticking."""
-        self._ticks[loop] = self._monotonic()
+        self._ticked_at[loop] = self._monotonic()
+        self.ticks[loop] += 1
 
     def fault(self, name: str, reason: str) -> None:
         """Something keeps the process from working until `clear` is called with the same name."""
@@ -31,5 +34,5 @@ class Readiness:
     def faults(self) -> dict[str, str]:
         """What is wrong, by name; empty when the process is ready."""
         oldest = self._monotonic() - self._stalled_after_seconds
-        stalled = {loop: "stopped" for loop, at in self._ticks.items() if at < oldest}
+        stalled = {loop: "stopped" for loop, at in self._ticked_at.items() if at < oldest}
         return self._faults | stalled

@@ -43,7 +43,7 @@ def work(settings: Settings, sources: Sources, files: Sequence[Path] = ()) -> in
         listener = listen_for_probes(settings, sources)
         async with (
             open_worker(settings, sources) as service,
-            _answering(create_probes(settings, service.readiness), listener),
+            _answering(create_probes(settings, service.readiness, service.metrics), listener),
         ):
             stop.started()
             url = None if listener is None else url_of(settings.server, listener)
@@ -59,7 +59,9 @@ def _serve(
     async def serving(stop: Stop) -> None:
         listener = listen(settings, sources)
         async with open_parts(settings, sources) as service:
-            app = create_app(settings, service.tasks, service.lookout, service.readiness)
+            app = create_app(
+                settings, service.tasks, service.lookout, service.readiness, service.metrics
+            )
             async with _answering(app, listener):
                 stop.started()
                 log.info("service_ready", url=url_of(settings.server, listener))

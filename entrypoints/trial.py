@@ -30,7 +30,7 @@ async def try_out(files: Sequence[Path]) -> None:
     store_of(settings.store, sources, SystemClock())
     in_memory = replace(settings, store=StoreSettings(backend="memory"))
     async with open_service(in_memory, sources) as service:
-        create_app(settings, service.tasks, service.lookout, service.readiness)
+        create_app(settings, service.tasks, service.lookout, service.readiness, service.metrics)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from entrypoints.http.backlog import Backlog
 from entrypoints.http.controllers import (
     DocumentController,
     HealthController,
+    MetricsController,
     ProbeController,
 )
 from entrypoints.http.edge import Edge
@@ -22,6 +23,7 @@ from entrypoints.http.openapi import openapi_document
 from entrypoints.http.streaming import Streams
 from entrypoints.http.tasks import Desk, QueueController, TaskController
 from entrypoints.http.waiting import Waiting
+from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
 from settings.schema import Settings
 
@@ -33,6 +35,7 @@ ROUTES: Final = (
     QueueController,
     HealthController,
     ProbeController,
+    MetricsController,
     DocumentController,
 )
 
@@ -47,7 +50,11 @@ _ANSWERED: Final = [
 
 
 def create_app(
-    settings: Settings, tasks: TaskService, lookout: Lookout, readiness: Readiness
+    settings: Settings,
+    tasks: TaskService,
+    lookout: Lookout,
+    readiness: Readiness,
+    metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI application that serves these tasks."""
     waiting, streams = Waiting(tasks, lookout), Streams(tasks, lookout)
@@ -55,6 +62,7 @@ def create_app(
         "tasks": tasks,
         "desk": Desk(tasks, waiting, streams, Backlog(tasks)),
         "readiness": readiness,
+        "metrics": metrics,
         "settings": settings,
         "document": cache(partial(openapi_document, settings)),
     }
@@ -67,19 +75,19 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, settings.security)
+    return Edge(app, settings.security, metrics.requests)
 
 
-def create_probes(settings: Settings, readiness: Readiness) -> ASGIApp:
+def create_probes(settings: Settings, readiness: Readiness, metrics: Metrics) -> ASGIApp:
     """The ASGI application of a process that has no API: it only says how it is."""
     app = Litestar(
-        route_handlers=[ProbeController],
-        dependencies={"readiness": _provide(readiness)},
+        route_handlers=[ProbeController, MetricsController],
+        dependencies={"readiness": _provide(readiness), "metrics": _provide(metrics)},
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, settings.security)
+    return Edge(app, settings.security, metrics.requests)
 
 
 def _provide(value: object) -> Provide:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from litestar import Controller, get
+from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.status_codes import HTTP_200_OK
@@ -22,6 +22,7 @@ from entrypoints.http.schemas import (
     ReadinessView,
     encode,
 )
+from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
 from settings.schema import Settings
 
@@ -74,6 +75,21 @@ class ProbeController(Controller):
         status = NOT_HEALTHY_STATUS if faults else HTTP_200_OK
         view = ReadinessView("not_ready" if faults else "ready", faults)
         return Answer(status, encode(view))
+
+
+class MetricsController(Controller):
+    """What this process did, in numbers."""
+
+    @get("/metrics")
+    async def metrics(
+        self,
+        request: Request[Any, Any, Any],
+        metrics: NamedDependency[SkipValidation[Metrics]],
+    ) -> Answer:
+        """The numbers as Prometheus reads them."""
+        accept = request.scope["state"]["headers"].get(b"accept", b"").decode("latin-1")
+        page, media_type = await metrics.page(accept)
+        return Answer(HTTP_200_OK, page, media_type=media_type.encode())
 
 
 _PAGE: Final = (Path(__file__).parent / "page.html").read_bytes()

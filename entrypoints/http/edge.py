@@ -3,7 +3,8 @@
     uvicorn ─> Edge ─> Litestar ─> controllers
 
 A request gets its id, is refused if its Host or Origin is foreign, is held to a time limit, and
-leaves one line in the log. Its answer gets the id and the headers that keep browsers from guessing.
+leaves one line in the log, and is counted. Its answer gets the id and the headers that keep
+browsers from guessing.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ from entrypoints.http.errors import (
     Refusal,
     problem,
 )
+from entrypoints.metrics.requests import NO_ROUTE, Requests
 from settings.schema import SecuritySettings
 
 REQUEST_SECONDS: Final = 30.0
@@ -70,8 +72,9 @@ def not_http() -> bytes:
 class Edge:
     """The ASGI application that uvicorn calls."""
 
-    def __init__(self, app: ASGIApp, security: SecuritySettings) -> None:
+    def __init__(self, app: ASGIApp, security: SecuritySettings, requests: Requests) -> None:
         self._app = app
+        self._requests = requests
         self._access = Access(security.api_keys, monotonic)
         self._takes_any_host = bool(security.api_keys) and not security.allowed_hosts
         self._hosts = frozenset(name.lower() for name in security.allowed_hosts or _LOOPBACK)
@@ -91,12 +94,15 @@ class Edge:
             await self._serve(exchange)
         finally:
             self._under_way.remove(exchange)
+            seconds = perf_counter() - exchange.started
+            route = scope.get("path_template", NO_ROUTE)
+            self._requests.add(scope["method"], route, exchange.status, seconds)
             self._log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"][:200],
                 status=exchange.status,
-                duration_ms=round((perf_counter() - exchange.started) * 1000, 2),
+                duration_ms=round(seconds * 1000, 2),
                 request_id=exchange.request_id,
             )
 

@@ -36,6 +36,7 @@ from msgspec import Struct
 from domain.errors import StoreUnavailable
 from domain.execution import Execution
 from domain.ports import (
+    ATTEMPT_OUTCOMES,
     Cancelled,
     Claim,
     Clock,
@@ -68,14 +69,6 @@ _LET_GO_SECONDS = 0.5
 _LAST_WRITES_SECONDS = 0.7
 _LAST_WRITES_POLL_SECONDS = 0.01
 _NOT_STORABLE = TaskError("result_not_storable", "the store could not take the result", False)
-_IN_HISTORY: Mapping[type[Outcome], AttemptOutcome] = {
-    Completed: AttemptOutcome.COMPLETED,
-    Failed: AttemptOutcome.FAILED,
-    Retry: AttemptOutcome.FAILED,
-    HandedBack: AttemptOutcome.HANDED_BACK,
-    Crashed: AttemptOutcome.WORKER_LOST,
-    Cancelled: AttemptOutcome.CANCELLED,
-}
 
 
 class DispatcherOptions(Struct, frozen=True, kw_only=True):
@@ -462,7 +455,7 @@ class Dispatcher:
         if task is None:
             return None
         ends = {attempt.number: attempt.outcome for attempt in task.attempts}
-        written = {_IN_HISTORY[type(outcome)], AttemptOutcome.CANCELLED}
+        written = {ATTEMPT_OUTCOMES[type(outcome)], AttemptOutcome.CANCELLED}
         return task.status if ends.get(outcome.fence.attempt) in written else None
 
     async def _write_apart(self, batch: Mapping[Attempt, Outcome], error: Exception) -> None:

@@ -25,6 +25,7 @@ from entrypoints.bootstrap import looking_out, open_service, store_of
 from entrypoints.http.app import create_app
 from entrypoints.http.server import Server
 from entrypoints.http.waiting import Waiting
+from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
 from settings.schema import (
     ExecutorSettings,
@@ -260,19 +261,21 @@ async def _edge(settings):
     async with store_of(settings.store, {}, clock) as opened:
         store = FaultyStore(opened)
         routes = Routes({"llama-3": "llama"}, "echo")
-        tasks = TaskService(store, routes, limits, defaults, lambda: str(uuid7()))
         readiness = Readiness(clock.monotonic)
         readiness.clear("start")
+        metrics = Metrics(store, readiness)
+        tasks = TaskService(metrics.store, routes, limits, defaults, lambda: str(uuid7()))
         parts = {"queue": opened, "store": store, "tasks": tasks, "readiness": readiness}
-        async with looking_out(store, settings, readiness) as lookout:
-            parts |= {"lookout": lookout, "waiting": Waiting(tasks, lookout)}
-            yield create_app(settings, tasks, lookout, readiness), parts
+        async with looking_out(metrics.store, settings, readiness) as lookout:
+            parts |= {"lookout": lookout, "waiting": Waiting(tasks, lookout), "metrics": metrics}
+            yield create_app(settings, tasks, lookout, readiness, metrics), parts
 
 
 @asynccontextmanager
 async def _whole(settings):
     async with open_service(settings, {}) as service:
-        app = create_app(settings, service.tasks, service.lookout, service.readiness)
+        parts = (service.tasks, service.lookout, service.readiness, service.metrics)
+        app = create_app(settings, *parts)
         yield app, {"service": service}
 
 

@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from entrypoints.http.edge import Edge
+from entrypoints.metrics.requests import Requests
 from settings.schema import SecuritySettings
 
 pytestmark = pytest.mark.any_store
@@ -96,7 +98,11 @@ def test_a_path_is_cut_before_the_router_remembers_it():
     }
     for path in ("/" + "x" * 100_000, "/" + "%41" * 100_000):
         whole = {"path": path, "raw_path": path.encode(), "state": {}}
-        asyncio.run(Edge(app, SecuritySettings())(scope | whole, unused, unused))
+        asyncio.run(
+            Edge(app, SecuritySettings(), Requests(CollectorRegistry()))(
+                scope | whole, unused, unused
+            )
+        )
     assert [len(path) <= 1024 for path in routed] == [True, True]
 
 

@@ -182,7 +182,7 @@ def slow(hinted):
         await store.has_read.wait()
         return wait
 
-    return store, Service(tasks, hinted.lookout, hinted.readiness, None), begin
+    return store, Service(tasks, hinted.lookout, hinted.readiness, hinted.metrics, None), begin
 
 
 def test_a_drain_goes_on_until_all_who_waited_are_answered(hinted, slow):

@@ -33,6 +33,7 @@ from domain.ports import SubmitLimits
 from domain.retention import RetentionPolicy
 from domain.retry import RetryPolicy
 from domain.task import ANONYMOUS, NewTask, Task
+from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
 from entrypoints.worker.dispatcher import Dispatcher, DispatcherOptions
 from entrypoints.worker.maintenance import Maintenance, MaintenanceOptions
@@ -213,8 +214,9 @@ class Worker:
         self.readiness = Readiness(self.clock.monotonic)
         self.readiness.clear("start")
         most = wanted.get("most", 4)
+        self.metrics = Metrics(self.store, self.readiness)
         self.dispatcher = Dispatcher(
-            self.store,
+            self.metrics.store,
             Execution(executors, RetryPolicy(1.0, 60.0), 1_000_000, 5, roll=lambda: 0.5),
             DispatcherOptions(
                 worker="w",
@@ -228,7 +230,7 @@ class Worker:
         )
         self.retention = wanted.get("retention", RetentionPolicy(0, 0))
         self.maintenance = Maintenance(
-            self.store,
+            self.metrics.store,
             MaintenanceOptions(
                 retention=self.retention,
                 sweep_seconds=wanted.get("sweep_seconds", 3600),

@@ -25,7 +25,9 @@ def events_of(process):
     return [json.loads(line)["event"] for line in process.lines]
 
 
-def test_a_worker_runs_what_an_api_accepts_and_answers_nothing_but_probes(make_fleet, eventually):
+def test_a_worker_runs_what_an_api_accepts_and_answers_probes_and_metrics_alone(
+    make_fleet, eventually
+):
     fleet = make_fleet(workers=1, worker__port=0)
     api, [worker] = fleet.api, fleet.workers
     task = api.until_done(api.submit("hello", {}))
@@ -38,6 +40,8 @@ def test_a_worker_runs_what_an_api_accepts_and_answers_nothing_but_probes(make_f
 
     assert worker.request("GET", "/livez").status == 200
     assert worker.request("GET", "/readyz").status == 200
+    attempts = b'task_agent_attempts_total{executor="echo",outcome="completed"} 1.0'
+    assert attempts in worker.request("GET", "/metrics").body
     for path in ("/", "/api/v1/health", f"/api/v1/task/{task['task_id']}", "/schema"):
         assert worker.request("GET", path).status == 404, path
     assert worker.post("hello", {}).status == 404

@@ -1,0 +1,1 @@
+"""What this process did, in numbers: measured around the store and at the edge."""
