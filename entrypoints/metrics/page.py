@@ -50,7 +50,7 @@ class Metrics:
                 counts, queue = await self.store.counts(), await self.store.queue(None)
         except (StoreError, TimeoutError):
             return []
-        return [_tasks(counts), _live_tasks(queue), _oldest_pending(queue)]
+        return [_tasks(counts), _live_tasks(queue), _oldest_pending(queue), _tokens(queue)]
 
 
 def _accepts_openmetrics(accept: str) -> bool:
@@ -106,4 +106,17 @@ def _oldest_pending(queue: QueueView) -> Metric:
         "For how long the task has been due that became due first; 0 where none is.",
     )
     family.add_metric([], queue.oldest_pending_seconds or 0.0)
+    return family
+
+
+def _tokens(queue: QueueView) -> Metric:
+    family = CounterMetricFamily(
+        "task_agent_tokens",
+        "What completed tasks have cost, as their backends reported it.",
+        labels=["executor", "kind"],
+    )
+    for executor in sorted({line.executor for line in queue.usage}):
+        spent = [line.usage for line in queue.usage if line.executor == executor]
+        family.add_metric([executor, "input"], sum(usage.input_tokens for usage in spent))
+        family.add_metric([executor, "output"], sum(usage.output_tokens for usage in spent))
     return family

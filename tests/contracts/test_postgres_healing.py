@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from adapters.clock import SystemClock
-from adapters.stores.postgres import PostgresOptions, PostgresTaskStore, sharing
+from adapters.stores.postgres import PostgresOptions, PostgresTaskStore, connections, sharing
 from adapters.stores.postgres import store as postgres_store
 from adapters.testing.postgres_schema import connected
 from adapters.testing.store_case import KEEP_ALL, NO_LIMITS, RESULT, WORKER, new_task
@@ -123,6 +123,12 @@ async def store_at(dsn: str, pool_size: int = 4) -> AsyncIterator[PostgresTaskSt
     options = PostgresOptions(dsn=dsn, pool_size=pool_size)
     async with PostgresTaskStore(options, SystemClock()) as store:
         yield store
+
+
+@pytest.fixture(autouse=True)
+def steady_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a link loses is what the test asked for, and no other statement that went before it."""
+    monkeypatch.setattr(connections, "PLANS_KEPT_SECONDS", float("inf"))
 
 
 @pytest.fixture

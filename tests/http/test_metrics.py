@@ -9,6 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as metrics_in
 
 from domain.errors import StoreUnavailable
+from domain.inference import Usage
 from domain.ports import Completed
 from settings.schema import ApiKey
 
@@ -23,6 +24,7 @@ EVERYTHING = {
     "task_agent_tasks": ("gauge", {"status"}),
     "task_agent_live_tasks": ("gauge", {"executor", "status"}),
     "task_agent_oldest_pending_seconds": ("gauge", set()),
+    "task_agent_tokens": ("counter", {"executor", "kind"}),
     "task_agent_attempts": ("counter", {"executor", "outcome"}),
     "task_agent_fenced_writes": ("counter", set()),
     "task_agent_leases_lost": ("counter", set()),
@@ -107,6 +109,13 @@ def test_the_oldest_pending_task_tells_its_age_and_an_empty_queue_none(make_edge
     edge.submit(GOOD)
     first = values_of(edge, "task_agent_oldest_pending_seconds")[()]
     assert first < values_of(edge, "task_agent_oldest_pending_seconds")[()]
+
+
+def test_what_tasks_have_cost_is_told_by_executor(make_edge):
+    edge = make_edge()
+    for _ in range(2):
+        edge.complete(edge.submit(GOOD), usage=Usage(1, 2, 3))
+    assert values_of(edge, "task_agent_tokens") == {("echo", "input"): 2, ("echo", "output"): 4}
 
 
 def test_what_is_gone_is_told_no_more(make_edge):
@@ -205,7 +214,12 @@ def test_an_odd_wish_gets_a_page_too(edge, accept):
 def test_a_store_that_does_not_answer_costs_only_what_it_would_tell(make_edge):
     edge = make_edge()
     whole = families_of(edge).keys()
-    of_tasks = {"task_agent_tasks", "task_agent_live_tasks", "task_agent_oldest_pending_seconds"}
+    of_tasks = {
+        "task_agent_tasks",
+        "task_agent_live_tasks",
+        "task_agent_oldest_pending_seconds",
+        "task_agent_tokens",
+    }
     edge.store.fault = StoreUnavailable("no answer")
     assert families_of(edge).keys() == whole - of_tasks
     edge.store.fault, edge.store.hangs = None, True
