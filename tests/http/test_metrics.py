@@ -57,7 +57,7 @@ def complete_one(edge):
     store = edge.metrics.store
     edge.submit(GOOD)
     [claim, *_] = edge.do(store.claim("worker", {"echo": 1}, 30.0))
-    ended = Completed(claim.fence, b'{"output": "x"}', None)
+    ended = Completed(claim.fence, b'{"output": "x"}', Usage(1, 2, 3))
     edge.do(store.settle([ended]))
     return ended
 
