@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from domain.errors import StoreUnusable
+from entrypoints.client.commands import COMMANDS
 from settings.conversion import SettingsError, Sources, join, masked, source_of
 from settings.schema import ExecutorSettings, Settings
 
@@ -61,7 +62,9 @@ def _settings_option(command: Any) -> Any:
     )(command)
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Program, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="task-agent", message="%(prog)s %(version)s")
 def main() -> None:
     """Runs inference tasks in the background: submit one over HTTP, ask for its result later.

@@ -33,6 +33,8 @@ __all__ = ["SettingsError", "Sources", "convert", "load_settings", "settings_fil
 
 PREFIX: Final = "TASK_AGENT_"
 FILE_LIST: Final = "TASK_AGENT_SETTINGS"
+NO_SETTINGS: Final = (FILE_LIST, "TASK_AGENT_URL", "TASK_AGENT_API_KEY")
+"""Variables of that prefix that are none; the last two are for clients of a service."""
 ENVIRONMENTS: Final = ("local", "develop", "production")
 _HERE: Final = Path(__file__).parent
 _SWITCHES: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
@@ -133,7 +135,7 @@ def _text_of(path: Path, what: str) -> str:
 
 def _variables(environ: Mapping[str, str]) -> list[Layer]:
     """A layer for each variable, the ones for whole sections first."""
-    names = [name for name in environ if name.startswith(PREFIX) and name != FILE_LIST]
+    names = [name for name in environ if name.startswith(PREFIX) and name not in NO_SETTINGS]
     names.sort(key=lambda name: (name.count("__"), name))
     return [_variable(name, environ) for name in names]
 

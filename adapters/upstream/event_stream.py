@@ -8,11 +8,14 @@ from domain.errors import ResultTooLarge
 class EventStreamDecoder:
     """Turns the bytes of a `text/event-stream` into the data of its events.
 
-    Only `data` fields are of use here; comments, names and ids are skipped. Raises `ResultTooLarge`
-    when an unfinished event has grown beyond `max_event_bytes`.
+    `name` is that of the event whose data was given last, empty if it has none; `last_id` the last
+    id that the stream has told by then. Comments are skipped. Raises `ResultTooLarge` when an
+    unfinished event has grown beyond `max_event_bytes`.
     """
 
     def __init__(self, max_event_bytes: int) -> None:
+        self.name = b""
+        self.last_id = b""
         self._max_event_bytes = max_event_bytes
         self._line = bytearray()
         self._data = bytearray()
@@ -38,13 +41,19 @@ class EventStreamDecoder:
             text = bytes(line.rstrip(b"\r\n"))
             if text:
                 self._take_field(text)
-            elif self._data:
+                continue
+            if self._data:
                 yield self._taken_data()
+            self.name = b""
 
     def _take_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data += value.removeprefix(b" ") + b"\n"
+        elif name == b"event":
+            self.name = value.removeprefix(b" ")
+        elif name == b"id":
+            self.last_id = value.removeprefix(b" ")
 
     def _taken_data(self) -> bytes:
         data = bytes(self._data.removesuffix(b"\n"))
