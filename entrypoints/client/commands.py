@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from entrypoints.client.service import Service
 
 _API_KEY: Final = "TASK_AGENT_API_KEY"
+_STATUS: Final = click.Choice([str(status) for status in TaskStatus])
 _VISIBLE: Final = re.compile(r"[!-~]{1,255}")
 
 
@@ -37,6 +39,21 @@ _wait_option = click.option(
 )
 
 
+def _url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not _is_whole(value):
+        raise click.BadParameter(f"{value[:100]!r}; allowed: http:// or https://, a host, a path")
+    return value.rstrip("/")
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        parts = (url.scheme in {"http", "https"}, url.hostname, url.port != 0)
+    except ValueError:
+        return False
+    return all(parts) and not ("@" in url.netloc or url.query or url.fragment)
+
+
 def _command(ask: Callable[..., Coroutine[Any, Any, ExitCode]]) -> click.Command:
     """The command that runs this with the service to ask, and ends with the exit code it gives."""
 
@@ -46,6 +63,7 @@ def _command(ask: Callable[..., Coroutine[Any, Any, ExitCode]]) -> click.Command
         default="http://127.0.0.1:8000",
         show_default=True,
         show_envvar=True,
+        callback=_url,
         help="Where the service is.",
     )
     @click.option(
@@ -158,7 +176,9 @@ async def submit(
     as_json: bool,
     **fields: Any,
 ) -> ExitCode:
-    """Submit TEXT (`-`: what stands on standard input), or a file of tasks, and show the id.
+    """Submit a text, or each line of a file, as a task.
+
+    TEXT `-` is what stands on standard input. Without --wait the new id is shown.
 
     A file is always waited for: `{"line": 1, "task": …}` is written to --out as tasks end, or
     `{"line": 1, "error": …}` where the service finds fault with a line. Killed and started again,
@@ -210,7 +230,7 @@ async def _shown(
 async def get(
     service: "Service", *, task_id: str, wait_seconds: int | None, as_json: bool
 ) -> ExitCode:
-    """Show a task, and its output as far as there is any."""
+    """Show a task, and what there is of its output."""
     from entrypoints.client import showing
 
     task = await service.task_within(task_id, wait_seconds or 0)
@@ -223,7 +243,7 @@ async def get(
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Only what follows this one.")
 @_json_option
 async def watch(service: "Service", *, task_id: str, after: int, as_json: bool) -> ExitCode:
-    """Show what happened to a task, and what happens to it, until it ends."""
+    """Show the events of a task, until it ends."""
     from entrypoints.client import watching
 
     return await watching.watch(service, task_id, after, as_json=as_json)
@@ -234,7 +254,10 @@ async def watch(service: "Service", *, task_id: str, after: int, as_json: bool) 
 @_wait_option
 @_json_option
 async def retry(service: "Service", *, task_id: str, waits: bool, as_json: bool) -> ExitCode:
-    """Submit once more what a failed or cancelled task asked for, and show the new id."""
+    """Submit a failed or cancelled task once more.
+
+    The new id is shown, as by `submit`.
+    """
     return await _shown(service, await service.retry(task_id), waits=waits, as_json=as_json)
 
 
@@ -245,7 +268,10 @@ async def retry(service: "Service", *, task_id: str, waits: bool, as_json: bool)
 @click.argument("task_ids", metavar="ID...", nargs=-1, required=True, callback=_visible)
 @_json_option
 async def cancel(service: "Service", *, task_ids: Sequence[str], as_json: bool) -> ExitCode:
-    """Let nothing come of these tasks, and show their statuses; `running` ones end soon."""
+    """Let nothing come of these tasks.
+
+    Their statuses are shown; what is `running` ends soon.
+    """
     from entrypoints.client import showing
     from entrypoints.client.service import Refused
 
@@ -262,7 +288,7 @@ async def cancel(service: "Service", *, task_ids: Sequence[str], as_json: bool) 
 
 
 @_command
-@click.option("--status", "statuses", type=click.Choice(list(TaskStatus)), multiple=True)
+@click.option("--status", "statuses", type=_STATUS, multiple=True)
 @click.option("--model", callback=_text)
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--all", "is_all", is_flag=True, help="However many there are.")
@@ -270,16 +296,19 @@ async def cancel(service: "Service", *, task_ids: Sequence[str], as_json: bool) 
 async def list_command(
     service: "Service",
     *,
-    statuses: Sequence[TaskStatus],
+    statuses: Sequence[str],
     model: str | None,
     limit: int,
     is_all: bool,
     as_json: bool,
 ) -> ExitCode:
-    """Show tasks, the newest first: a table, or lines of cells between tabs."""
+    """Show tasks, the newest first.
+
+    On a terminal they are a table, elsewhere lines with tabs between their cells.
+    """
     from entrypoints.client import showing
 
-    filters = [("status", str(status)) for status in statuses]
+    filters = [("status", status) for status in statuses]
     filters += [] if model is None else [("model", model)]
     tasks = service.tasks(filters, sys.maxsize if is_all else limit)
     await showing.put_tasks(tasks, as_json=as_json)
@@ -289,7 +318,10 @@ async def list_command(
 @_command
 @_json_option
 async def queue(service: "Service", *, as_json: bool) -> ExitCode:
-    """Show what waits and what runs: in all, by executor and by model."""
+    """Show what waits and what runs.
+
+    It is counted in all, by executor and by model, and shown as by `list`.
+    """
     from entrypoints.client import showing
 
     answer = await service.queue()

@@ -109,14 +109,14 @@ class Patience:
 
 
 class Service:
-    """A service at this URL, asked with this API key.
+    """A service at this URL (no slash at its end), asked with this API key.
 
     What fails in a way that may pass is asked again for `patience_seconds`. A service that has not
     answered yet is not waited for.
     """
 
     def __init__(self, url: str, api_key: str | None, patience_seconds: float) -> None:
-        self._url = url.rstrip("/")
+        self._url = url
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._patience_seconds = patience_seconds
         self._has_answered = False
@@ -269,10 +269,8 @@ class Service:
     def _faults_named(self) -> Iterator[None]:
         try:
             yield
-        except aiohttp.InvalidURL:
-            raise click.UsageError(f"{self._url} is not the URL of a service") from None
         except (aiohttp.ClientError, OSError) as error:
-            fault = str(error) or type(error).__name__
+            fault = getattr(error, "strerror", None) or str(error) or type(error).__name__
             message = f"no answer from {self._url}: {fault}"
             raise Unavailable(message, may_pass=self._has_answered) from error
 

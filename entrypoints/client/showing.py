@@ -10,9 +10,6 @@ from typing import Any, Final
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from entrypoints.client.service import Task
 
@@ -30,8 +27,9 @@ _FIELDS: Final = (
     "completed_at",
     "retry_of",
 )
-_TASK_COLUMNS: Final = ("task", "status", "model", "executor", "attempt", "created", "ended")
+_TASK_COLUMNS: Final = ("task", "status", "model", "executor", "attempt", "created")
 _QUEUE_COLUMNS: Final = ("of", "name", "pending", "running", "workers")
+_WIDTHS: Final = {"task": 36}  # an id that is cut is of no use
 
 Row = Sequence[object]
 
@@ -89,24 +87,27 @@ def put_queue(queue: dict[str, Any]) -> None:
 
 
 def _task_row(task: Task) -> Row:
-    instants = (task["created_at"], task["completed_at"])
     names = ("task_id", "status", "model", "executor", "attempt")
-    return [*(task[name] for name in names), *map(_local, instants)]
+    return [*(task[name] for name in names), _local(task["created_at"])]
 
 
-def _local(instant: str | None) -> str | None:
+def _local(instant: str) -> str:
     """A moment by the clock of who looks, where somebody looks."""
-    if instant is None or not sys.stdout.isatty():
+    if not sys.stdout.isatty():
         return instant
     return datetime.fromisoformat(instant).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _queue_rows(queue: dict[str, Any]) -> Iterator[Row]:
-    yield "all", None, *queue["by_status"].values()
+    yield "all", None, *_live(queue["by_status"]), None
     for name, load in queue["by_executor"].items():
-        yield "executor", name, load["pending"], load["running"], load["workers"]
+        yield "executor", name, *_live(load), load["workers"]
     for name, live in queue["by_model"].items():
-        yield "model", name or None, live["pending"], live["running"]
+        yield "model", name or None, *_live(live), None
+
+
+def _live(counted: dict[str, int]) -> tuple[int, int]:
+    return counted["pending"], counted["running"]
 
 
 def _put_rows(columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -114,7 +115,13 @@ def _put_rows(columns: Sequence[str], rows: Iterable[Row]) -> None:
         for row in rows:
             put("\t".join(map(_cell, row)) + "\n")
         return
-    table = Table(*columns, box=None, pad_edge=False)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=True, min_width=_WIDTHS.get(name))
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)

@@ -296,6 +296,34 @@ class Load:
                 continue  # killed meanwhile: whether the task was taken is anybody's guess
 
 
+class CommandLine:
+    """`task-agent` as its users run it, told where a service is."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._environ = clean_environment() | {"TASK_AGENT_URL": url}
+        self._directory = directory
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+        """Start a command, whose output can be read as it comes."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [sys.executable, "-m", "entrypoints", *arguments],
+            **{"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe} | streams,
+            cwd=self._directory,
+            env=self._environ,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
 def as_variables(settings: dict[str, Any]) -> dict[str, str]:
     return {
         f"TASK_AGENT_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
@@ -336,6 +364,29 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield make
     for service in services:
         end(service)
+
+
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that runs for all tests of a module."""
+    directory = tmp_path_factory.mktemp("service")
+    service = Service("serve", directory, clean_environment(), {"server__port": 0})
+    yield service.start()
+    end(service)
+
+
+@pytest.fixture
+def command_line(tmp_path: Path) -> Iterator[Callable[[str], CommandLine]]:
+    """Command lines for services at these URLs."""
+    made: list[CommandLine] = []
+
+    def make(url: str) -> CommandLine:
+        made.append(CommandLine(url, tmp_path))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
 
 
 def clean_environment() -> dict[str, str]:
