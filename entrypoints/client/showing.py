@@ -27,9 +27,9 @@ _FIELDS: Final = (
     "completed_at",
     "retry_of",
 )
-_TASK_COLUMNS: Final = ("task", "status", "model", "executor", "attempt", "created")
+_TASK_COLUMNS: Final = ("task", "status", "created", "model")
 _QUEUE_COLUMNS: Final = ("of", "name", "pending", "running", "workers")
-_WIDTHS: Final = {"task": 36}  # an id that is cut is of no use
+_WIDTHS: Final = {"task": 36, "status": 9, "created": 14}  # 80 columns leave 15 to the model
 
 Row = Sequence[object]
 
@@ -87,15 +87,14 @@ def put_queue(queue: dict[str, Any]) -> None:
 
 
 def _task_row(task: Task) -> Row:
-    names = ("task_id", "status", "model", "executor", "attempt")
-    return [*(task[name] for name in names), _local(task["created_at"])]
+    return [task["task_id"], task["status"], _local(task["created_at"]), task["model"]]
 
 
 def _local(instant: str) -> str:
     """A moment by the clock of who looks, where somebody looks."""
     if not sys.stdout.isatty():
         return instant
-    return datetime.fromisoformat(instant).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromisoformat(instant).astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def _queue_rows(queue: dict[str, Any]) -> Iterator[Row]:
@@ -121,7 +120,7 @@ def _put_rows(columns: Sequence[str], rows: Iterable[Row]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, no_wrap=True, min_width=_WIDTHS.get(name))
+        table.add_column(name, min_width=_WIDTHS.get(name))
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)

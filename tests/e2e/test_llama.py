@@ -1,6 +1,7 @@
 """The service with a real llama.cpp server behind it, which dies and comes back."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -139,3 +140,18 @@ def test_with_two_servers_and_one_killed_under_load_no_task_fails(
     assert {task["status"] for task in tasks} == {"completed"}
     assert {task["usage"]["output_tokens"] for task in tasks} == {LONG_TOKENS}
     assert any(task["failures"] for task in tasks)
+
+
+def test_the_command_line_writes_the_text_while_the_model_does(service, command_line):
+    options = ("--model=tiny", f"--option=max_tokens={3 * LONG_TOKENS}")
+    process = command_line(service.url).start("submit", "tell me", "--wait", *options)
+    pieces = [os.read(process.stdout.fileno(), 65_536)]
+    [task] = service.request("GET", "/api/v1/task").json["data"]
+    assert (task["status"], task["executor"]) == ("running", "tiny")
+    while piece := os.read(process.stdout.fileno(), 65_536):
+        pieces.append(piece)
+    assert len(pieces) > 3
+    task = service.until_done(task["task_id"])
+    assert b"".join(pieces).decode() == task["result"]["output"] + "\n"
+    assert len(task["result"]["output"]) == 3 * LONG_TOKENS
+    assert process.wait(20) == 0

@@ -61,7 +61,8 @@ def test_a_key_for_an_impossible_name_is_refused(task_agent):
 
 def test_help_names_every_command(task_agent):
     shown = task_agent("--help").stdout
-    for command in ("serve", "worker", "settings", "executors", "openapi", "migrate", "key"):
+    ours = ("serve", "worker", "settings", "executors", "openapi", "migrate", "key")
+    for command in (*ours, "submit", "get", "list", "cancel", "retry", "watch", "queue"):
         assert f"\n  {command} " in shown
 
 
@@ -204,11 +205,11 @@ def test_a_foreign_package_of_the_same_name_is_found_out(task_agent, tmp_path):
     assert f"the package `settings` comes from ['{tmp_path / 'settings'}']" in ended.stderr
 
 
-def test_nothing_of_the_web_is_imported_to_show_settings(tmp_path):
+def test_nothing_of_the_web_nor_of_terminals_is_imported_to_show_settings(tmp_path):
     program = (
         "import sys; from entrypoints.cli import main;"
         "main(['settings'], standalone_mode=False);"
-        "print({'litestar', 'uvicorn', 'aiohttp'} & set(sys.modules), file=sys.stderr)"
+        "print({'litestar', 'uvicorn', 'aiohttp', 'rich'} & set(sys.modules), file=sys.stderr)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True

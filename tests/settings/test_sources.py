@@ -22,6 +22,10 @@ def test_env_chooses_the_file(load, environment, dev_mode, log_format):
     assert (settings.dev_mode, settings.logging.format) == (dev_mode, log_format)
 
 
+def test_the_variables_of_clients_are_no_settings(load):
+    assert load(TASK_AGENT_URL="http://127.0.0.1:9000", TASK_AGENT_API_KEY="ta_x") == load()
+
+
 def test_later_sources_win_over_earlier_ones(load, write):
     listed = write("server: {port: 1}\napp_name: listed\n", "listed.yaml")
     given = write("server: {port: 2}\n", "given.yaml")

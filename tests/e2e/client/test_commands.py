@@ -151,8 +151,8 @@ def test_a_list_is_of_cells_between_tabs_and_as_long_as_it_is_asked_for(run, sha
         shared_service.until_done(task_id)
     newest_first = ids[::-1]
     rows = [line.split("\t") for line in run("list", "--limit=2").stdout.splitlines()]
-    assert [row[:5] for row in rows] == [
-        [task_id, "completed", "a b", "echo", "1"] for task_id in newest_first[:2]
+    assert [row[:2] + row[3:] for row in rows] == [
+        [task_id, "completed", "a b"] for task_id in newest_first[:2]
     ]
     everything = of_lines(run("list", "--model=a\tb", "--all", "--json").stdout)
     assert [task["task_id"] for task in everything] == newest_first
@@ -179,9 +179,8 @@ def test_on_a_terminal_a_list_is_a_table(command_line, running, shared_service):
     seen = os.read(ours, 65_536).decode()
     os.close(ours)
     head, row = re.sub(r"\x1b\[\d*m", "", seen).splitlines()
-    assert head.split() == ["task", "status", "model", "executor", "attempt", "created"]
-    assert "\t" not in row
-    assert row.split()[:4] == [running, "running", "echo", "1"]
+    assert head.split() == ["task", "status", "created", "model"]
+    assert re.fullmatch(rf"{running}  running +\d\d-\d\d \d\d:\d\d:\d\d +", row)
 
 
 @pytest.mark.parametrize(
