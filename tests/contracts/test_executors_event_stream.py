@@ -29,6 +29,13 @@ def test_the_events_do_not_depend_on_where_the_stream_is_cut(cuts):
     assert decoded(STREAM[a:b] for a, b in pairwise(edges)) == EVENTS
 
 
+def test_an_event_has_its_name_and_the_last_id_before_its_end():
+    decoder = EventStreamDecoder(1000)
+    stream = b"id: 7\nevent: x\ndata: a\n\ndata: b\nid:8\n\nevent: lost\n\ndata: c\n\n"
+    told = [(data, decoder.name, decoder.last_id) for data in decoder.feed(stream)]
+    assert told == [(b"a", b"x", b"7"), (b"b", b"", b"8"), (b"c", b"", b"8")]
+
+
 def test_the_rest_is_the_event_that_was_cut_short():
     decoder = EventStreamDecoder(1000)
     assert list(decoder.feed(b"data: one\n\ndata: tw")) == [b"one"]
