@@ -26,7 +26,6 @@ from entrypoints.client.service import (
     TOO_MANY_REQUESTS,
     Refused,
     Service,
-    Task,
     Unavailable,
 )
 from entrypoints.client.submission import Fields, body_of_line
@@ -70,18 +69,14 @@ def _key(number: int, body: bytes, out: Path) -> str:
 
 
 async def _result(service: Service, body: bytes, key: str) -> dict[str, Any]:
-    try:
-        task = await _submitted(service, body, key)
-        return {"task": task if task.get("done") else await service.until_done(task["task_id"])}
-    except Refused as refused:
-        return {"error": refused.reason}
-
-
-async def _submitted(service: Service, body: bytes, key: str) -> Task:
-    """The task, however long the queue is full: here there is time."""
+    """What came of it, however long the queue is full: here there is time."""
     while True:
         try:
-            return await service.submit(body, key, LONGEST_WAIT_SECONDS)
+            task = await service.submit(body, key, LONGEST_WAIT_SECONDS)
+            is_done = task.get("done", False)
+            return {"task": task if is_done else await service.until_done(task["task_id"])}
+        except Refused as refused:
+            return {"error": refused.reason}
         except Unavailable as fault:
             if fault.status != TOO_MANY_REQUESTS:
                 raise

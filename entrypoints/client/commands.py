@@ -105,14 +105,18 @@ def _api_key() -> str | None:
 # --- submit --------------------------------------------------------------------------------------
 
 
-def _text(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The text itself, or that on standard input, as it is."""
+def _utf8(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The text, which came as bytes that need not be one."""
     try:
-        if value == "-":
-            return sys.stdin.buffer.read().decode()
         return value and value.encode().decode()
     except UnicodeError:
         raise click.BadParameter("it is not UTF-8") from None
+
+
+def _text(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The text itself, or that on standard input, as it is."""
+    text = sys.stdin.buffer.read().decode(errors="surrogateescape") if value == "-" else value
+    return _utf8(_context, _parameter, text)
 
 
 def _options(
@@ -134,7 +138,7 @@ def _options(
 
 @_command
 @click.argument("text", required=False, callback=_text)
-@click.option("--model", callback=_text, help="Which model is to answer.")
+@click.option("--model", callback=_utf8, help="Which model is to answer.")
 @click.option(
     "--option",
     "options",
@@ -288,9 +292,11 @@ async def cancel(service: "Service", *, task_ids: Sequence[str], as_json: bool) 
 
 
 @_command
-@click.option("--status", "statuses", type=_STATUS, multiple=True)
-@click.option("--model", callback=_text)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--status", "statuses", type=_STATUS, multiple=True, help="May be given more than once."
+)
+@click.option("--model", callback=_utf8, help="Only those of this model.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many.")
 @click.option("--all", "is_all", is_flag=True, help="However many there are.")
 @_json_option
 async def list_command(

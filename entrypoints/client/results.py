@@ -43,13 +43,18 @@ class Results:
         self.lines: set[int] = set()
         self.outcomes: Counter[str] = Counter()
         self._path = path
-        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         """Open the file, or make it. Raises `Unusable`."""
-        with self._open as opening:
-            self._file = opening.enter_context(self._opened())
-            self._read()
+        with ExitStack() as opening:
+            try:
+                self._file = opening.enter_context(self._path.open("ab", buffering=0))
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._read()
+            except BlockingIOError:
+                raise Unusable(f"another run writes to {self._path}") from None
+            except OSError as error:
+                raise self._unusable(error) from None
             self._open = opening.pop_all()
         return self
 
@@ -57,36 +62,34 @@ class Results:
         self._open.close()
 
     def add(self, line: int, result: dict[str, Any]) -> None:
-        """Write what came of a line."""
+        """Write what came of a line. Raises `Unusable`."""
         text = msgspec.json.encode({"line": line, **result})
-        self._file.write(text + b"\n")
-        self._file.flush()
+        try:
+            written = self._file.write(text + b"\n")
+        except OSError as error:
+            raise self._unusable(error) from None
+        if written <= len(text):
+            raise Unusable(f"{self._path} cannot be used: there is no more room")
         self._count(_decode(text))
 
-    def _opened(self) -> Any:
-        try:
-            file = self._path.open("a+b")
-        except OSError as error:
-            raise Unusable(f"{self._path} cannot be written: {error.strerror}") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise Unusable(f"another run writes to {self._path}") from None
-        return file
-
     def _read(self) -> None:
-        self._file.seek(0)
         end = 0
-        for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                self._file.truncate(end)
-                return
-            end += len(line)
-            try:
-                self._count(_decode(line))
-            except msgspec.DecodeError:
-                raise Unusable(f"{self._path}, line {number}: this is no result") from None
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    self._file.truncate(end)
+                    return
+                end += len(line)
+                self._count(self._result(number, line))
+
+    def _result(self, number: int, line: bytes) -> _Result:
+        try:
+            return _decode(line)
+        except msgspec.DecodeError:
+            raise Unusable(f"{self._path}, line {number}: this is no result") from None
+
+    def _unusable(self, error: OSError) -> Unusable:
+        return Unusable(f"{self._path} cannot be used: {error.strerror}")
 
     def _count(self, result: _Result) -> None:
         self.lines.add(result.line)

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from math import ceil
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -19,16 +19,17 @@ from entrypoints.http.schemas import IDEMPOTENCY_KEY, Fault
 
 LONGEST_WAIT_SECONDS: Final = 60
 """What one request may wait for the end of a task."""
-
 _CONNECT_SECONDS: Final = 10
 _ANSWER_SECONDS: Final = 30
 _SILENCE_SECONDS: Final = 45  # of a stream, which has a comment every 15
-_FIRST_PAUSE_SECONDS: Final = 0.1
+_FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _MAX_EVENT_BYTES: Final = 1 << 30
-_FIRST_ERROR, _WRONG_USE, _WRONG_SERVICE = 300, 400, 500  # statuses from which on it is that
 _NO_HEADERS: Final[Mapping[str, str]] = {}
+
 TOO_MANY_REQUESTS: Final = 429
+_FIRST_THAT_IS_NO_ANSWER: Final = 300
+_FAULTS_OF_REQUESTS: Final = range(400, 500)
 _PASSES: Final = {TOO_MANY_REQUESTS, 502, 503, 504}
 _NOT_THE_REQUEST: Final = {401, 403, TOO_MANY_REQUESTS}
 
@@ -96,13 +97,15 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """Start anew: it has answered."""
-        self._until = self._now() + self._seconds
+        """Forget what was borne: it has answered."""
+        self._ends_at: float | None = None
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     async def bear(self, fault: Unavailable) -> None:
         """Pause until it is time to ask again. Raises the fault if it is not to be borne."""
-        if not fault.may_pass or self._now() >= self._until:
+        if self._ends_at is None:
+            self._ends_at = self._now() + self._seconds
+        if not fault.may_pass or self._now() >= self._ends_at:
             raise fault
         await asyncio.sleep(max(self._pause_seconds, fault.retry_after_seconds))
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
@@ -192,14 +195,21 @@ class Service:
             if cursor is None:
                 return
 
-    async def events(self, task_id: str, after: int) -> AsyncGenerator[Event, None]:
+    @asynccontextmanager
+    async def events(self, task_id: str, after: int) -> AsyncIterator[AsyncGenerator[Event, None]]:
         """The events behind this number, until the answer ends. Asked once."""
         path, query = f"{_path(task_id)}/events", [("after", str(after))]
+        async with (
+            self._answer("GET", path, query=query, silence=_SILENCE_SECONDS) as response,
+            aclosing(self._events_in(response)) as events,
+        ):
+            yield events
+
+    async def _events_in(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Event, None]:
         decoder = EventStreamDecoder(_MAX_EVENT_BYTES)
-        async with self._answer("GET", path, query=query, silence=_SILENCE_SECONDS) as response:
-            while received := await self._next_bytes(response):
-                for data in decoder.feed(received):
-                    yield Event(int(decoder.last_id), decoder.name.decode(), data)
+        while received := await self._next_bytes(response):
+            for data in decoder.feed(received):
+                yield Event(int(decoder.last_id), decoder.name.decode(), data)
 
     async def _next_bytes(self, response: aiohttp.ClientResponse) -> bytes:
         with self._faults_named():
@@ -260,7 +270,7 @@ class Service:
             )
         self._has_answered = True
         async with response:
-            if response.status >= _FIRST_ERROR:
+            if response.status >= _FIRST_THAT_IS_NO_ANSWER:
                 with self._faults_named():
                     raise _refusal(response, await response.read())
             yield response
@@ -286,7 +296,7 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> Refused | Unavail
     except msgspec.DecodeError:
         phrase = response.reason or "no reason"
         reason = Reason(f"http_{status}", f"{response.url} answered so, and gave {phrase!r}.")
-    if _WRONG_USE <= status < _WRONG_SERVICE and status not in _NOT_THE_REQUEST:
+    if status in _FAULTS_OF_REQUESTS and status not in _NOT_THE_REQUEST:
         return Refused(status, reason)
     seconds = response.headers.get("Retry-After", "")
     return Unavailable(

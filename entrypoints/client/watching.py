@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from entrypoints.client.exit_codes import ExitCode, exit_code_of
-from entrypoints.client.following import follow
+from entrypoints.client.following import DONE, follow
 from entrypoints.client.service import Event, Service
 from entrypoints.client.showing import put, put_json
 
@@ -18,7 +18,7 @@ _WORDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "progress": lambda data: f"{data['progress']:.0%}",
     "log": lambda data: " ".join(data["message"].splitlines()),
     "usage": lambda data: f"{data['total_tokens']} tokens",
-    "done": lambda data: data["status"],
+    DONE: lambda data: data["status"],
 }
 
 
@@ -28,6 +28,8 @@ async def watch(service: Service, task_id: str, after: int, *, as_json: bool) ->
     async with aclosing(follow(service, task_id, after)) as events:
         async for event in events:
             put_event(event)
+            if event.kind == DONE:
+                return exit_code_of(msgspec.json.decode(event.data))
     return exit_code_of(await service.task(task_id))
 
 

@@ -1,7 +1,10 @@
 """Commands on a real service, and on a made-up one that answers whatever a test wants."""
 
+import os
+import pty
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -31,6 +34,24 @@ def run(invoke, shared_service):
         return invoke(shared_service.url, *arguments, **keywords)
 
     return run
+
+
+@pytest.fixture
+def seen_by(command_line):
+    """What a person sees of a command on standard error, and what is on standard output."""
+
+    def seen_by(url, *arguments):
+        ours, theirs = pty.openpty()
+        process = command_line(url).start(*arguments, stderr=theirs)
+        os.close(theirs)
+        pieces = []
+        with suppress(OSError):  # which Linux raises when nobody writes any more
+            while piece := os.read(ours, 65_536):
+                pieces.append(piece)
+        os.close(ours)
+        return b"".join(pieces).decode(), process.communicate(timeout=20)[0]
+
+    return seen_by
 
 
 class MadeUpService:

@@ -1,6 +1,7 @@
 """Files of tasks: each line has its result once, whatever is killed on the way."""
 
 import json
+import resource
 import signal
 import socket
 from functools import partial
@@ -95,6 +96,25 @@ def test_a_line_that_the_service_finds_fault_with_has_that_as_its_result(run, wr
     assert by_line[4]["error"]["errors"][0]["path"] == "/priority"
     codes = {line: by_line[line]["error"]["code"] for line in (1, 3, 5)}
     assert codes == {1: "invalid_json", 3: "invalid_request", 5: "invalid_json"}
+
+
+def test_on_a_terminal_it_tells_how_far_it_is(seen_by, write, shared_service):
+    seen, written = seen_by(shared_service.url, "submit", "--file", str(write(*numbered(3))))
+    assert "3/3" in seen
+    assert written == ""
+
+
+def test_a_disk_that_is_full_ends_the_run_which_goes_on_when_there_is_room(
+    command_line, shared_service, write, results, tmp_path
+):
+    arguments = ("submit", "--file", str(write(*numbered(5))))
+    commands = command_line(shared_service.url)
+    little_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2_000, 2_000))
+    process = commands.start(*arguments, preexec_fn=little_room)
+    assert "tasks.results.jsonl cannot be used: " in process.communicate(timeout=60)[1]
+    assert process.returncode == UNUSABLE
+    assert commands.start(*arguments).wait(60) == COMPLETED
+    check(results(), 5)
 
 
 def test_results_go_where_they_are_told_and_another_file_is_another_run(

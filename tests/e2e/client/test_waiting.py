@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import socket
 import time
@@ -114,24 +113,9 @@ def test_a_task_that_is_cancelled_meanwhile_ends_the_wait(command_line, shared_s
     assert rest.endswith("\n")
 
 
-def on_a_terminal(command_line, url, *arguments):
-    """What a person sees on standard error, and what is on standard output."""
-    ours, theirs = pty.openpty()
-    process = command_line(url).start(*arguments, stderr=theirs)
-    os.close(theirs)
-    seen = b""
-    try:
-        while piece := os.read(ours, 65_536):
-            seen += piece
-    except OSError:
-        pass  # Linux says so when nobody writes any more
-    os.close(ours)
-    return seen.decode(), process.communicate(timeout=20)[0]
-
-
-def test_on_a_terminal_it_tells_how_it_goes_and_what_went_wrong(command_line, shared_service):
+def test_on_a_terminal_it_tells_how_it_goes_and_what_went_wrong(seen_by, shared_service):
     arguments = ("submit", "x", "--wait", "--option=fail_attempts=1", "--option=delay_seconds=0.5")
-    seen, written = on_a_terminal(command_line, shared_service.url, *arguments)
+    seen, written = seen_by(shared_service.url, *arguments)
     assert written == "Processed input: x\n"
     assert "attempt 1: executor_error" in seen
     assert "running, attempt 2" in seen
@@ -152,6 +136,24 @@ def test_a_stream_that_is_cut_goes_on_where_it_was(wait, made_up):
     assert ended.stdout == "one two three\n"
     asked = [path.partition("?")[2] for _, path, _ in made_up.asked if "events" in path]
     assert asked == ["after=0", "after=2", "after=2", "after=2"]
+
+
+def test_a_service_that_ends_streams_is_asked_again_in_its_time(wait, made_up):
+    made_up.will_answer("GET", "t/events", ": bye\n\n")
+    made_up.will_answer("GET", "t/events", event(1, "done", task("all of it")))
+    made_up.will_answer("GET", "t", json.dumps(task(None, "running") | {"done": False}))
+    started = time.monotonic()
+    assert wait().stdout == "all of it\n"
+    assert time.monotonic() - started > 0.4
+
+
+def test_a_task_that_ended_while_the_stream_was_cut_is_told_whole(wait, made_up):
+    made_up.will_answer("GET", "t/events", "")
+    made_up.will_answer(
+        "GET", "t/events", output(1, "all of it") + event(2, "done", task("all of it"))
+    )
+    made_up.will_answer("GET", "t", json.dumps(task("all of it")))
+    assert wait("--json").stdout == json.dumps(task("all of it"), separators=(",", ":")) + "\n"
 
 
 def test_another_attempt_that_says_the_same_is_not_written_twice(wait, made_up):
