@@ -151,6 +151,7 @@ class Commentary:
         match kind:
             case "status" if data["outcome"] and data["status"] == "pending":
                 self._note(f"attempt {data['attempt']}: {data['error_code'] or data['outcome']}")
+                self._now.update("waiting for another attempt")
             case "status":
                 self._now.update(f"{data['status']}, attempt {data['attempt']}")
             case "progress":

@@ -301,6 +301,7 @@ class CommandLine:
 
     def __init__(self, url: str, directory: Path) -> None:
         self._environ = clean_environment() | {"TASK_AGENT_URL": url}
+        self._environ.pop("PYTHONUNBUFFERED", None)  # what is written at once is for it to say
         self._directory = directory
         self._started: list[subprocess.Popen[str]] = []
 
