@@ -113,10 +113,11 @@ def _utf8(_context: click.Context, _parameter: click.Parameter, value: str | Non
         raise click.BadParameter("it is not UTF-8") from None
 
 
-def _text(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The text itself, or that on standard input, as it is."""
-    text = sys.stdin.buffer.read().decode(errors="surrogateescape") if value == "-" else value
-    return _utf8(_context, _parameter, text)
+def _text(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The text itself, or that on standard input, as it is; a shell that completes has none."""
+    if value == "-" and not context.resilient_parsing:
+        value = sys.stdin.buffer.read().decode(errors="surrogateescape")
+    return _utf8(context, parameter, value)
 
 
 def _options(

@@ -1,5 +1,6 @@
 """The commands for people: what each shows, to people and to scripts, and how it ends."""
 
+import io
 import json
 import os
 import pty
@@ -254,11 +255,14 @@ def test_an_api_key_opens_the_service_and_is_shown_nowhere(invoke, make_service)
 
 
 def test_a_shell_completes_commands_and_their_options(invoke, monkeypatch):
-    def completed(words, number):
+    def completed(words, number, **keywords):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(number))
         monkeypatch.setenv("_TASK_AGENT_COMPLETE", "bash_complete")
-        return invoke("", prog_name="task-agent").stdout
+        return invoke("", prog_name="task-agent", **keywords).stdout
 
     assert "plain,submit" in completed("task-agent sub", 1)
     assert "plain,running" in completed("task-agent list --status r", 3)
+    typed = io.BytesIO(b"what the shell is to read")
+    assert "plain,--wait" in completed("task-agent submit - --w", 3, input=typed)
+    assert typed.tell() == 0
