@@ -2,7 +2,6 @@
 
 import hashlib
 import uuid
-from contextlib import suppress
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_in
@@ -169,6 +168,16 @@ def test_what_came_of_attempts_is_counted_and_what_came_too_late(make_edge):
     assert values_of(edge, "task_agent_fenced_writes") == {(): 1}
 
 
+@pytest.mark.any_store
+def test_what_ends_though_it_was_cancelled_counts_as_cancelled(make_edge):
+    edge = make_edge()
+    accepted = edge.submit(GOOD)
+    [claim] = edge.do(edge.metrics.store.claim("worker", {"echo": 1}, 30.0))
+    edge.ask("POST", f"{accepted.headers['Location']}/cancel")
+    edge.do(edge.metrics.store.settle([Completed(claim.fence, b'{"output": "x"}', None)]))
+    assert values_of(edge, "task_agent_attempts") == {("echo", "cancelled"): 1}
+
+
 def test_the_loops_of_the_process_tick(service, eventually):
     first = values_of(service, "task_agent_loop_ticks")
     assert {("claim",), ("renew",), ("settle",), ("reclaim",), ("probe",)} <= first.keys()
@@ -252,30 +261,24 @@ def series_of(edge):
     }
 
 
-def ask_for_all_kinds_of_things(edge, times):
-    for number in range(times):
+def ask_for_all_kinds_of_things(edge, methods):
+    for number, method in enumerate(methods):
         made_up = uuid.uuid4().hex
-        connection = edge.connection
-        task = edge.submit({"input": made_up, "options": {"model": made_up}})
-        for method, path in [
-            *[("GET", f"/{made_up}"), (made_up[:9].upper(), "/livez"), ("GET", f"/livez?{number}")],
+        task = edge.submit({"input": made_up, "options": {"model": made_up}}).headers["Location"]
+        for one, path in [
+            *[("GET", f"/{made_up}"), ("GET", f"/livez?{number}"), (method, "/livez")],
             *[("GET", f"/api/v1/task/{made_up}"), ("POST", f"/api/v1/task/{made_up}/cancel")],
-            *[("GET", f"/schema/{made_up}"), ("DELETE", task.headers["Location"])],
+            *[("GET", f"/schema/{made_up}"), ("DELETE", task)],
         ]:
-            with suppress(ConnectionError):
-                connection = (
-                    edge.connect() if method not in ("GET", "POST", "DELETE") else connection
-                )
-                connection.ask(method, path, X_Request_Id=made_up)
-                connection = edge.connection
+            edge.ask(one, path, X_Request_Id=made_up, Idempotency_Key=made_up)
 
 
 @pytest.mark.any_store
 def test_nothing_that_clients_make_up_adds_a_series(make_edge):
     edge = make_edge()
-    ask_for_all_kinds_of_things(edge, 3)
+    ask_for_all_kinds_of_things(edge, ["PROPFIND"])
     series_of(edge)
     before = series_of(edge)
-    ask_for_all_kinds_of_things(edge, 150)
+    ask_for_all_kinds_of_things(edge, ["MKCOL", "PURGE", "SEARCH", "TRACE", "LOCK"] * 30)
     assert series_of(edge) == before
     assert len(before) < 1_000

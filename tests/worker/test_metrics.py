@@ -86,6 +86,27 @@ async def test_a_late_result_is_a_fenced_write(at_work):
     assert told["task_agent_attempts"] == {("one", "completed"): 1}
 
 
+async def test_what_an_attempt_says_too_late_is_a_fenced_write(at_work):
+    async with at_work(most=1) as worker:
+        worker.store.hanging |= {"renew", "interruptions"}
+        task_id = await worker.submit(says=["a", "b"], every=0.8, seconds=0.1)
+        await worker.until(1, lambda: worker.executor.running)
+        await take_away(worker, task_id)
+        await worker.until(4, lambda: worker.executor.cancelled)
+        told = await numbers_of(worker)
+    assert told["task_agent_fenced_writes"] == {(): 1}
+
+
+async def test_the_lease_of_a_deleted_task_is_a_lost_one(at_work):
+    async with at_work(most=1) as worker:
+        task_id = await worker.submit(seconds=100)
+        await worker.until(1, lambda: worker.executor.running)
+        await worker.store.memory.delete(task_id, None)
+        await worker.until(LEASE_SECONDS, lambda: worker.executor.cancelled)
+        told = await numbers_of(worker)
+    assert told["task_agent_leases_lost"] == {(): 1}
+
+
 async def test_an_outcome_that_waits_for_its_store_is_counted_when_it_is_written(at_work):
     async with at_work(most=1) as worker:
         worker.store.failing["settle"] = StoreUnavailable("gone")
