@@ -74,16 +74,21 @@ def _keyed(
 ) -> list[Submission | Refused]:
     """Each under a key of its own: no client can send one with a space in it.
 
-    Only the good ones are numbered, so that any two batches under one key meet in the first.
+    Only the good ones are numbered, so that any two batches under one key meet in the first. Which
+    are good depends on the settings too, so the place of each is part of what stands for it.
     """
     whole = sha256(b"".join(map(_fingerprint, texts))).digest()
     numbers = count()
     return [
         one
         if isinstance(one, Refused)
-        else replace(one, idempotency=Idempotency(f"{key} {next(numbers)}", whole))
-        for one in asked
+        else replace(one, idempotency=_idempotency(key, next(numbers), whole + b"%d" % place))
+        for place, one in enumerate(asked)
     ]
+
+
+def _idempotency(key: str, number: int, asked: bytes) -> Idempotency:
+    return Idempotency(f"{key} {number}", sha256(asked).digest())
 
 
 def _fingerprint(text: bytes) -> bytes:

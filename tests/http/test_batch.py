@@ -1,11 +1,15 @@
 """Many tasks in one request: each is taken or refused by itself."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from domain.errors import StorageFull
+from domain.service import Submission
+from entrypoints.http.batch import read_batch
+from entrypoints.http.errors import Refused
 
 BATCH = "/api/v1/task/batch"
 GOOD = {"input": "x"}
@@ -166,6 +170,16 @@ def test_a_changed_batch_under_the_same_key_is_a_mismatch_and_stores_nothing(edg
 def test_a_batch_whose_good_ones_stand_elsewhere_is_a_changed_one(edge, key):
     submit(edge, GOOD, BAD, Idempotency_Key=key)
     assert submit(edge, BAD, GOOD, Idempotency_Key=key).code == "idempotency_mismatch"
+
+
+def test_a_task_is_not_told_of_in_the_place_of_another_when_the_settings_have_changed():
+    text = b'{"tasks": [{"input": "x", "timeout_seconds": 9}, {"input": "x"}]}'
+    first, _ = asyncio.run(read_batch(text, 10, "key"))
+    refused, second = asyncio.run(read_batch(text, 5, "key"))
+    assert isinstance(refused, Refused)
+    assert isinstance(first, Submission)
+    assert isinstance(second, Submission)
+    assert first.idempotency != second.idempotency
 
 
 def test_a_batch_and_a_single_task_do_not_share_a_key(edge, key):
