@@ -1,5 +1,6 @@
 """Puts the HTTP API together."""
 
+import asyncio
 from functools import cache, partial
 from typing import Final
 
@@ -60,7 +61,7 @@ def create_app(
     waiting, streams = Waiting(tasks, lookout), Streams(tasks, lookout)
     dependencies = {
         "tasks": tasks,
-        "desk": Desk(tasks, waiting, streams, Backlog(tasks)),
+        "desk": Desk(tasks, waiting, streams, Backlog(tasks), asyncio.Lock()),
         "readiness": readiness,
         "metrics": metrics,
         "settings": settings,

@@ -48,12 +48,16 @@ _TAG_BYTES: Final = 16
 
 
 class Desk(Struct, frozen=True):
-    """What the busiest routes need, as one dependency: of two, Litestar makes two asyncio tasks."""
+    """What the busiest routes need, as one dependency: of two, Litestar makes two asyncio tasks.
+
+    Who holds `batches` may store one: one at a time, so that no claim waits behind many.
+    """
 
     tasks: TaskService
     waiting: Waiting
     streams: Streams
     backlog: Backlog
+    batches: asyncio.Lock
 
 
 AnyRequest = Request[Any, Any, Any]
@@ -109,7 +113,8 @@ class TaskController(Controller):
         text = await read_json_text(request.scope, request.receive, most)
         asked = await read_batch(text, desk.tasks.defaults.timeout_seconds, key)
         good = [one for one in asked if isinstance(one, Submission)]
-        answers = await desk.tasks.submit_batch(caller_of(request.scope), good)
+        async with desk.batches:
+            answers = await desk.tasks.submit_batch(caller_of(request.scope), good)
         if isinstance(answers, Mismatch | Draining):
             return await _refused(answers, request.scope, desk.backlog)
         headers: list[Header] = [(b"retry-after", b"%d" % await desk.backlog.seconds())]

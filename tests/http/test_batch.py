@@ -276,3 +276,23 @@ def test_of_equal_batches_at_once_one_makes_the_tasks(make_edge, key):
         replies = list(pool.map(send, connections))
     assert len({tuple(accepted(reply)) for reply in replies}) == 1
     assert edge.do(edge.store.counts()).pending == 3
+
+
+def test_batches_are_stored_one_after_the_other_so_that_claims_come_between(make_edge):
+    edge, within, most = make_edge(), [], []
+    store = edge.store.submit
+
+    async def submit_slowly(*arguments):
+        within.append(arguments)
+        most.append(len(within))
+        for _ in range(100):  # turns of the loop, in which others could begin
+            await asyncio.sleep(0)
+        within.pop()
+        return await store(*arguments)
+
+    edge.store.submit = submit_slowly
+    connections = [edge.connect() for _ in range(10)]
+    for connection in connections:
+        connection.begin("POST", BATCH, {"tasks": [GOOD]})
+    assert {connection.reply().status for connection in connections} == {202}
+    assert most == [1] * 10
