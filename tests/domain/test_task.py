@@ -129,7 +129,7 @@ def test_the_set_of_statuses_is_closed() -> None:
     assert {"completed", "failed", "cancelled"} == TERMINAL
 
 
-@pytest.mark.parametrize("status", TERMINAL)
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_no_move_leads_out_of_a_terminal_status(status: TaskStatus) -> None:
     assert task_in(status).done
     assert not [move for start, move in TRANSITIONS if start is status]
@@ -170,7 +170,7 @@ def test_a_second_cancel_request_changes_nothing(status: TaskStatus) -> None:
     assert asked.cancel_requested(NOW) is asked
 
 
-@pytest.mark.parametrize("status", TERMINAL)
+@pytest.mark.parametrize("status", sorted(TERMINAL))
 def test_a_cancel_request_comes_too_late_for_what_ended(status: TaskStatus) -> None:
     task = task_in(status)
     assert task.cancel_requested(NOW) is task
