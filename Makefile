@@ -23,7 +23,8 @@ serve: .venv/run ## the service on http://127.0.0.1:8000
 	@exec $(BIN)/task-agent serve
 
 test: .venv/develop ## every test that needs nothing outside
-	$(BIN)/python -m pytest -v --numprocesses 2 --dist loadscope
+	@# Three at once, for many of them wait for other processes.
+	$(BIN)/python -m pytest -v --numprocesses 3 --dist loadscope
 
 check: .venv/develop ## format, lint, types, layers, locks, the OpenAPI document
 	$(BIN)/ruff format --check .

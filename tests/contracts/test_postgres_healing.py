@@ -43,6 +43,7 @@ class Link:
         self._is_silent = False
         self._is_refusing = False
         self.is_to_lose = False
+        self._to_lose = b""
         self._losing: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
@@ -70,8 +71,9 @@ class Link:
         self._is_refusing = True
         self.cut()
 
-    def lose_next_answer(self) -> None:
-        """Let the next prepared statement reach the server, and cut instead of its answer."""
+    def lose_next_answer(self, task_id: str) -> None:
+        """Let the next statement with this id reach the server, and cut instead of its answer."""
+        self._to_lose = task_id.encode()
         self.is_to_lose = True
 
     def mend(self) -> None:
@@ -102,7 +104,7 @@ class Link:
         answers: asyncio.StreamWriter,
     ) -> None:
         while data := await reader.read(65_536):
-            if self.is_to_lose and data.startswith(b"B"):  # "Bind": hints do without
+            if self.is_to_lose and data.startswith(b"B") and self._to_lose in data:  # a "Bind"
                 self.is_to_lose = False
                 self._losing.add(answers)
             if writer not in self._silenced:
@@ -203,9 +205,9 @@ async def test_a_call_whose_answer_was_lost_is_sent_again(dsn):
         fence = await started(store)
         await store.get(fence.task_id, ANONYMOUS)
         await store.renew([fence], LEASE)
-        link.lose_next_answer()
+        link.lose_next_answer(fence.task_id)
         assert await store.get(fence.task_id, ANONYMOUS) is not None
-        link.lose_next_answer()
+        link.lose_next_answer(fence.task_id)
         assert await store.renew([fence], LEASE) == {fence}
         assert not link.is_to_lose
 
@@ -213,8 +215,8 @@ async def test_a_call_whose_answer_was_lost_is_sent_again(dsn):
 async def test_a_submit_whose_answer_was_lost_fails_and_its_task_is_there_once(dsn):
     async with Link(dsn) as link, store_at(link.dsn) as store:
         await submitted(store)
-        link.lose_next_answer()
         task = new_task()
+        link.lose_next_answer(task.id)
         with pytest.raises(StoreUnavailable):
             await store.submit([task], NO_LIMITS)
         assert await store.get(task.id, ANONYMOUS) is not None
@@ -224,7 +226,7 @@ async def test_a_submit_whose_answer_was_lost_fails_and_its_task_is_there_once(d
 async def test_a_settle_whose_answer_was_lost_took_effect_and_the_one_sent_again_is_refused(dsn):
     async with Link(dsn) as link, store_at(link.dsn) as store:
         fence = await started(store)
-        link.lose_next_answer()
+        link.lose_next_answer(fence.task_id)
         assert await store.settle([Completed(fence, RESULT, None)]) == [None]
         assert not link.is_to_lose
         task = await store.get(fence.task_id, ANONYMOUS)

@@ -493,10 +493,11 @@ def test_who_goes_on_reading_has_the_task_watched_on_and_on(make_edge, monkeypat
     monkeypatch.setattr(lookout, "_WATCH_EVERY_SECONDS", 0.02)
     edge = make_edge()
     watched: list[Any] = []
-    edge.store.watch = watched.append
+    edge.metrics.store.watch = watched.append
     reply = edge.submit(LATER)
-    edge.connect().stream(reply)
+    stream = edge.connect().stream(reply)
     eventually(lambda: watched.count([reply.json["task_id"]]) >= 3)
+    stream.close()
 
 
 def test_all_who_read_one_task_cost_a_handful_of_reads(hinted, read_next):
