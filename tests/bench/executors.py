@@ -6,11 +6,11 @@ from typing import Final
 
 import load
 import servers
-import tasks
 from bench import Bench, Contestant, Figure, Line
 from contestants import MEMORY, QUIET, floor, fresh
 from machine import LOAD_CORE
 from servers import Server
+from throughput import drain
 
 _AT_ONCE: Final = (8, 64, 512)
 _DIRECT: Final = "backend called directly"
@@ -91,13 +91,9 @@ def _backend(bench: Bench) -> AbstractContextManager[Server]:
 def _drained(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     """Tasks a second, from the first submit to the last `completed_at`; and CPU for each."""
     before = server.cpu_seconds()
-    answers = bench.load(load.each, server, [tasks.SUBMIT] * bench.scale.drained)
-    views = tasks.finished(bench, server, tasks.ids(answers)).values()
-    ended = max(view.completed_at.timestamp() for view in views if view.completed_at)
-    return {
-        label: len(views) / (ended - min(answers.sent)),
-        f"{label}: CPU µs a task": (server.cpu_seconds() - before) / len(views) * 1e6,
-    }
+    drained = drain(bench, server, label)
+    spent = server.cpu_seconds() - before
+    return {**drained, f"{label}: CPU µs a task": spent / bench.scale.drained * 1e6}
 
 
 EXECUTORS = Figure(

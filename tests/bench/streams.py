@@ -1,6 +1,5 @@
 """Events: how soon the first piece of output is there, and how many a second are told."""
 
-import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -10,6 +9,7 @@ import servers
 import tasks
 from bench import Bench, Contestant, Figure, Line
 from contestants import MEMORY, QUIET, SQLITE, Start, floor, sampled, service
+from latency import middle_and_end
 from machine import LOAD_CORE
 from servers import Server
 
@@ -24,21 +24,15 @@ _CHAT: Final = (
 
 
 def _directly(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
-    return _first(bench.load(load.first_pieces, server, [_CHAT] * _ASKED, b"content"), label)
+    answers = bench.load(load.first_pieces, server, [_CHAT] * _ASKED, b"content")
+    return middle_and_end(label, answers.sent, answers.received)
 
 
 def _through(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     """From the submit to the first event with output, read by a client that asked at once."""
     submits = [tasks.submit("Connection: close") for _ in range(_ASKED)]
-    return _first(bench.load(load.first_outputs, server, submits), label)
-
-
-def _first(answers: load.Answers, label: str) -> Mapping[str, float]:
-    spans = [
-        (end - begin) * 1000 for begin, end in zip(answers.sent, answers.received, strict=True)
-    ]
-    cuts = statistics.quantiles(spans, n=100)
-    return {f"{label}, p50": cuts[49], f"{label}, p99": cuts[98]}
+    answers = bench.load(load.first_outputs, server, submits)
+    return middle_and_end(label, answers.sent, answers.received)
 
 
 def _before_a_backend(*settings: Mapping[str, str]) -> Start:

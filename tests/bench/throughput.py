@@ -49,7 +49,7 @@ def _get(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
 
 
-def _drain(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+def drain(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     """From the first submit to the last `completed_at`."""
     answers = bench.load(load.each, server, [tasks.SUBMIT] * bench.scale.drained)
     views = tasks.finished(bench, server, tasks.ids(answers)).values()
@@ -126,9 +126,9 @@ DRAIN = Figure(
     "drain of 5,000 echo tasks, first submit to last completion, 64 clients, 8 slots",
     "/s",
     [
-        sampled("original design without its scan", ORIGINAL, _drain),
-        sampled("memory", service(MEMORY, QUIET), _drain),
-        sampled("SQLite", service(SQLITE, QUIET), _drain),
+        sampled("original design without its scan", ORIGINAL, drain),
+        sampled("memory", service(MEMORY, QUIET), drain),
+        sampled("SQLite", service(SQLITE, QUIET), drain),
     ],
     [
         Line("original design without its scan"),
