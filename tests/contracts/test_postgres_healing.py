@@ -42,7 +42,6 @@ class Link:
         self._silenced: set[asyncio.StreamWriter] = set()
         self._is_silent = False
         self._is_refusing = False
-        self.is_to_lose = False
         self._to_lose = b""
         self._losing: set[asyncio.StreamWriter] = set()
 
@@ -74,7 +73,11 @@ class Link:
     def lose_next_answer(self, task_id: str) -> None:
         """Let the next statement with this id reach the server, and cut instead of its answer."""
         self._to_lose = task_id.encode()
-        self.is_to_lose = True
+
+    @property
+    def is_to_lose(self) -> bool:
+        """Whether that statement is still to come."""
+        return bool(self._to_lose)
 
     def mend(self) -> None:
         """Carry what connects from now on."""
@@ -105,7 +108,7 @@ class Link:
     ) -> None:
         while data := await reader.read(65_536):
             if self.is_to_lose and data.startswith(b"B") and self._to_lose in data:  # a "Bind"
-                self.is_to_lose = False
+                self._to_lose = b""
                 self._losing.add(answers)
             if writer not in self._silenced:
                 writer.write(data)
