@@ -104,8 +104,10 @@ class LogPage(Struct, frozen=True):
 
 def events_of(page: LogPage, after: int) -> list[Event]:
     """The events of this page behind this number, in their order."""
-    known = [*_statuses(page.task), *page.recorded, *_ending(page.task, page.last_output)]
+    known = [*_statuses(page.task), *page.recorded]
     until = inf if page.is_whole else page.recorded[-1].number
+    if page.is_whole:
+        known += _ending(page.task, page.last_output)
     asked = [event for event in known if after < event.number <= until]
     return sorted(asked, key=lambda event: event.number)
 
@@ -120,8 +122,7 @@ def lost_until(task: Task) -> int:
 
 def number_of_start(task: Task) -> int:
     """The number of the event with which the latest attempt began."""
-    recorded = task.past_attempts[-1].recorded if task.past_attempts else 0
-    return 2 * task.attempt + recorded
+    return 2 * task.attempt + task.recorded_before
 
 
 def number_of_recorded(attempt: int, recorded: int) -> int:

@@ -178,10 +178,9 @@ class TaskService:
 
     async def partial_output(self, task: Task) -> str | None:
         """The output of a running attempt so far, as far as it is recorded; None: nothing is."""
-        before = task.past_attempts[-1].recorded if task.past_attempts else 0
-        if task.status is not TaskStatus.RUNNING or task.recorded == before:
+        recorded = task.recorded - task.recorded_before
+        if task.status is not TaskStatus.RUNNING or not recorded:
             return None
-        recorded = task.recorded - before
         page = await self._store.log(task.id, None, number_of_start(task), recorded)
         told = [] if page is None else [event.what for event in page.recorded]
         outputs = [what.delta for what in told if isinstance(what, Output)]

@@ -169,6 +169,11 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         """Whether the task is in a terminal state."""
         return self.status in TERMINAL
 
+    @property
+    def recorded_before(self) -> int:
+        """What `recorded` was when the latest attempt began."""
+        return self.past_attempts[-1].recorded if self.past_attempts else 0
+
     def is_running(self, attempt: int) -> bool:
         """Whether this attempt is the running one."""
         return self.status is TaskStatus.RUNNING and self.attempt == attempt

@@ -22,7 +22,8 @@ WITH expired AS (
                END
       FROM expired
      WHERE task.number = expired.number
-    RETURNING task.number, task.id, task.attempt, task.status, task_lost_until(task) AS lost_until
+    RETURNING task.number, task.id, task.attempt, task.status,
+              CASE becomes WHEN 'pending' THEN task_lost_until(task) END AS lost_until
 ), forgotten AS (
     DELETE FROM task_event
      WHERE number = ANY (ARRAY(SELECT number FROM reclaimed WHERE lost_until > 0))

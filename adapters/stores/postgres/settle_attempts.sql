@@ -42,7 +42,8 @@ WITH ended AS (
       FROM fenced
      WHERE task.number = fenced.number
     RETURNING task.number, task.id, task.attempt, task.status, task.owner, task.executor, task.model,
-              task.usage::json AS spent, task_lost_until(task) AS lost_until
+              task.usage::json AS spent,
+              CASE becomes WHEN 'pending' THEN task_lost_until(task) END AS lost_until
 ), kept AS (
     INSERT INTO task_result (number, result)
     SELECT number, result FROM fenced WHERE becomes = 'completed'

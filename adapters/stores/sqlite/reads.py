@@ -85,20 +85,14 @@ def standings(connection: sqlite3.Connection, task_ids: Collection[str]) -> Mapp
     }
 
 
-def usage(connection: sqlite3.Connection, owner: str | None) -> list[UsageLine]:
-    """The usage of `TaskStore.queue`."""
-    rows = connection.execute(SQL["usage_lines"], {"owner": owner})
-    return summed(UsageLine(executor, model, Usage(*tokens)) for executor, model, *tokens in rows)
-
-
 def queue(
     connection: sqlite3.Connection, owner: str | None, now: int
-) -> tuple[list[QueueLine], float | None]:
-    """The lines of `TaskStore.queue`, and its `oldest_pending_seconds`."""
+) -> tuple[list[QueueLine], float | None, list[UsageLine]]:
+    """The lines of `TaskStore.queue`, its `oldest_pending_seconds`, and its usage."""
     rows = connection.execute(SQL["queue_lines"], {"owner": owner, "now": now}).fetchall()
     due_since = [row[-1] for row in rows if row[-1] is not None]
     oldest = seconds_between(min(due_since), now) if due_since else None
-    return [QueueLine(*row[:-1]) for row in rows], oldest
+    return [QueueLine(*row[:-1]) for row in rows], oldest, _usage(connection, owner)
 
 
 def backlog_seconds(connection: sqlite3.Connection, now: int) -> float:
@@ -125,6 +119,11 @@ def _interruption(connection: sqlite3.Connection, fence: Fence) -> Interruption 
         return Interruption.LOST
     [cancel_requested_at] = row
     return None if cancel_requested_at is None else Interruption.CANCEL
+
+
+def _usage(connection: sqlite3.Connection, owner: str | None) -> list[UsageLine]:
+    rows = connection.execute(SQL["usage_lines"], {"owner": owner})
+    return summed(UsageLine(executor, model, Usage(*tokens)) for executor, model, *tokens in rows)
 
 
 def _last_output(connection: sqlite3.Connection, task: Task) -> Output | None:

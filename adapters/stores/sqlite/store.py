@@ -174,8 +174,7 @@ class SqliteTaskStore(LocalFeed):
     async def queue(self, owner: str | None) -> QueueView:
         """See `TaskStore.queue`."""
         look = partial(reads.queue, self._reading, owner, self._clock.now())
-        lines, oldest_pending_seconds = await self._reader.call(look)
-        usage = await self._reader.call(partial(reads.usage, self._reading, owner))
+        lines, oldest_pending_seconds, usage = await self._reader.call(look)
         return QueueView(lines, oldest_pending_seconds, self._presence.workers(), usage)
 
     async def backlog_seconds(self) -> float:
