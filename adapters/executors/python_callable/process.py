@@ -135,9 +135,7 @@ class ChildProcess:
             raise ExecutorCrashed(f"the process that ran it died: {await self.end()}") from None
         finally:
             await self._let_go(limit)
-            await asyncio.sleep(
-                0
-            )  # what was printed before the end has arrived, but is not fed yet
+            await asyncio.sleep(0)  # what was printed before has arrived, but is not fed yet
             self._life.prints.report(task_id=request.task_id, attempt=request.attempt)
         yield _result_of(received, texts, request)
 
