@@ -98,6 +98,9 @@ class AttemptOutcome(StrEnum):
     HANDED_BACK = "handed_back"
 
 
+_OUTCOME_OF: Final = {status: AttemptOutcome(status.value) for status in TERMINAL}
+
+
 class AttemptRecord(Struct, frozen=True, gc=False):
     """One attempt, as history keeps it. `ended_at` and `outcome` are None while it runs.
 
@@ -304,7 +307,7 @@ class Task(Struct, frozen=True, kw_only=True, gc=False):
         return (*self.past_attempts, ended)[-MOST_PAST_ATTEMPTS:]
 
     def _latest_attempt(self, started_at: int) -> AttemptRecord:
-        outcome = AttemptOutcome(self.status.value) if self.done else None
+        outcome = _OUTCOME_OF.get(self.status)
         code = None if self.error is None else self.error.code
         if code == WORKER_LOST:
             outcome = AttemptOutcome.WORKER_LOST

@@ -6,13 +6,18 @@ from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MICROSECONDS: Final = 1_000_000  # in a second
 
 
-@lru_cache(256)  # each instant of an attempt is one of its task, too
 def timestamp(instant: int) -> str:
     """An instant (microseconds since the epoch) as RFC 3339, UTC, always with six digits."""
-    moment = _EPOCH + timedelta(microseconds=instant)
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    second, microseconds = divmod(instant, _MICROSECONDS)
+    return f"{_second(second)}.{microseconds:06d}Z"
+
+
+@lru_cache(4096)  # what is asked for together mostly happened within the same few seconds
+def _second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
 def timestamp_or_none(instant: int | None) -> str | None:
