@@ -65,9 +65,7 @@ class EchoExecutor:
         if len(output.encode()) > request.max_result_bytes:
             raise ResultTooLarge(request.max_result_bytes)
         delay = self._delay_seconds if options.delay_seconds is None else options.delay_seconds
-        if not delay and options.chunk_characters is None:
-            yield Chunk(output)
-        else:
+        if delay or options.chunk_characters is not None:
             size = options.chunk_characters or _DELAYED_CHUNK_CHARACTERS
             async with aclosing(_spread(output, size, delay)) as pieces:
                 async for piece in pieces:
