@@ -27,14 +27,16 @@ class Recording:
         "_due",
         "_index",
         "_may_log",
+        "_task_id",
         "_waiting",
         "_wake",
         "before",
         "stored",
     )
 
-    def __init__(self, task: Task, wake: Callable[[], None]) -> None:
-        """For the attempt that `task` is at. `wake` is told when there is something to store."""
+    def __init__(self, task: Task, wake: Callable[[str], None]) -> None:
+        """For the attempt that `task` is at. `wake` gets its id when something is to be stored."""
+        self._task_id = task.id
         self._attempt = task.attempt
         self._wake = wake
         self._waiting: list[Chunk | Progress | LogLine] = []
@@ -60,7 +62,7 @@ class Recording:
             self._drop_last_progress()
         self._waiting.append(piece)
         if len(self._waiting) == 1:
-            self._wake()
+            self._wake(self._task_id)
 
     def due(self) -> Sequence[Recorded]:
         """What is to be stored next; the same until `mark_stored` says that it was.

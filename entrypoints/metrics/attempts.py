@@ -69,7 +69,7 @@ class Attempts:
                 ended = (
                     AttemptOutcome.CANCELLED if was_cancelled else ATTEMPT_OUTCOMES[type(outcome)]
                 )
-                self._ended.add(executors[outcome.fence], ended.value)
+                self._ended.add(executors[outcome.fence], ended)
 
     def refuse(self, writes: int) -> None:
         """So many writes changed nothing."""

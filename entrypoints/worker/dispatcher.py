@@ -221,7 +221,7 @@ class Dispatcher:
         task, now = claim.task, self._clock.monotonic()
         context = copy_context()
         context.run(structlog.contextvars.bind_contextvars, task_id=task.id, attempt=task.attempt)
-        recording = Recording(task, partial(self._hear_of_piece, task.id))
+        recording = Recording(task, self._hear_of_piece)
         attempt = Attempt(
             claim=claim,
             fence=claim.fence,

@@ -44,12 +44,13 @@ async def wait_for_wake(wake: asyncio.Event, seconds: float) -> None:
 
     A timer that sets the event costs a tenth of what `asyncio.wait_for` does.
     """
-    longest = max(0.0, min(seconds, LONGEST_WAIT_SECONDS))
-    timer = asyncio.get_running_loop().call_later(longest, wake.set)
-    try:
-        await wake.wait()
-    finally:
-        timer.cancel()
+    if not wake.is_set():
+        longest = max(0.0, min(seconds, LONGEST_WAIT_SECONDS))
+        timer = asyncio.get_running_loop().call_later(longest, wake.set)
+        try:
+            await wake.wait()
+        finally:
+            timer.cancel()
     wake.clear()
 
 

@@ -42,7 +42,7 @@ def execution_with(executor: ScriptedExecutor) -> Execution:
 
 
 def unheard(claim: Claim) -> Recording:
-    return Recording(claim.task, lambda: None)
+    return Recording(claim.task, lambda _: None)
 
 
 def outcome_of(claim: Claim, *script: Step) -> Outcome:

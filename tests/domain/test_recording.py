@@ -19,7 +19,7 @@ PIECES = st.lists(
 
 
 def recording() -> Recording:
-    return Recording(new_task().accepted(1).claimed(2), lambda: None)
+    return Recording(new_task().accepted(1).claimed(2), lambda _: None)
 
 
 def taken(one: Recording) -> list[Recorded]:
@@ -76,14 +76,15 @@ def test_it_gives_the_same_until_that_is_stored() -> None:
 
 
 def test_it_wakes_whoever_stores_it_once_there_is_something_and_not_for_each_piece() -> None:
-    woken: list[None] = []
-    one = Recording(new_task().accepted(1).claimed(2), lambda: woken.append(None))
+    woken: list[str] = []
+    task = new_task().accepted(1).claimed(2)
+    one = Recording(task, woken.append)
     one.add(Chunk("a"))
     one.add(Chunk("b"))
-    assert len(woken) == 1
+    assert woken == [task.id]
     taken(one)
     one.add(Chunk("c"))
-    assert len(woken) == 2
+    assert woken == [task.id, task.id]
 
 
 def test_what_a_result_tells_too_is_left_to_it() -> None:

@@ -442,6 +442,8 @@ class MemoryTaskStore(LocalFeed):
         expired = islice(self._expired(retention.finished_before(self._clock.now())), limit)
         removed = sum(map(self._remove, expired))
         excess = retention.excess(len(self._rows), arriving)
+        if not excess:
+            return removed
         oldest = islice(self._oldest(), min(excess, limit - removed))
         return removed + sum(map(self._remove, oldest))
 
