@@ -178,8 +178,10 @@ class TaskService:
 
     async def partial_output(self, task: Task) -> str | None:
         """The output of a running attempt so far, as far as it is recorded; None: nothing is."""
+        if task.status is not TaskStatus.RUNNING:
+            return None
         recorded = task.recorded - task.recorded_before
-        if task.status is not TaskStatus.RUNNING or not recorded:
+        if not recorded:
             return None
         page = await self._store.log(task.id, None, number_of_start(task), recorded)
         told = [] if page is None else [event.what for event in page.recorded]

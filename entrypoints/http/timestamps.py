@@ -9,10 +9,11 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MICROSECONDS: Final = 1_000_000  # in a second
 
 
+@lru_cache(4096)  # clients ask for one task many times, and an attempt's instants are its task's
 def timestamp(instant: int) -> str:
     """An instant (microseconds since the epoch) as RFC 3339, UTC, always with six digits."""
     second, microseconds = divmod(instant, _MICROSECONDS)
-    return f"{_second(second)}.{microseconds:06d}Z"
+    return f"{_second(second)}.{str(microseconds).rjust(6, '0')}Z"
 
 
 @lru_cache(4096)  # what is asked for together mostly happened within the same few seconds

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Final
 
 from msgspec import UNSET, Raw
 
@@ -33,49 +33,56 @@ async def read_view(tasks: TaskService, caller: Caller, task_id: str) -> TaskVie
 
 async def view_of(tasks: TaskService, task: Task) -> TaskView:
     """The task with its place in the queue."""
-    return TaskView(
-        result=_text(task.result),
-        queue_position=await tasks.queue_position(task),
-        progress=task.progress,
-        partial_output=await tasks.partial_output(task),
-        **_shared(tasks, task),
-    )
+    return _view(tasks, task, await tasks.queue_position(task), await tasks.partial_output(task))
 
 
 def listed(tasks: TaskService, found: Found, query: TaskQuery) -> ListedTask:
     """A task of a page, with as much of it as was asked for."""
-    return ListedTask(
-        input=UNSET if found.input is None else Raw(found.input),
-        result=_text(found.task.result) if query.with_result else UNSET,
-        **_shared(tasks, found.task),
+    view = _view(tasks, found.task, queue_position=None, partial_output=None)
+    shown = {name: getattr(view, name) for name in _LISTED}
+    shown["input"] = UNSET if found.input is None else Raw(found.input)
+    if not query.with_result:
+        shown["result"] = UNSET
+    return ListedTask(**shown)
+
+
+_LISTED: Final = [
+    name for name in TaskView.__struct_fields__ if name in ListedTask.__struct_fields__
+]
+"""What a task shows alone and among others."""
+
+
+def _view(
+    tasks: TaskService, task: Task, queue_position: int | None, partial_output: str | None
+) -> TaskView:
+    # Names in place: from a mapping of them, the same takes four times as long.
+    return TaskView(
+        task_id=task.id,
+        status=task.status,
+        result=None if task.result is None else Raw(task.result),
+        created_at=timestamp(task.created_at),
+        started_at=timestamp_or_none(task.started_at),
+        completed_at=timestamp_or_none(task.completed_at),
+        error=task.error,
+        done=task.done,
+        executor=task.executor,
+        model=task.model,
+        attempt=task.attempt,
+        failures=task.failures,
+        max_attempts=task.max_attempts,
+        timeout_seconds=task.timeout_seconds,
+        usage=task.usage,
+        metadata=task.metadata,
+        priority=task.priority,
+        not_before=timestamp_or_none(task.not_before),
+        cancel_requested_at=timestamp_or_none(task.cancel_requested_at),
+        expires_at=timestamp_or_none(tasks.expires_at(task)),
+        retry_of=task.retry_of,
+        attempts=[_attempt(attempt) for attempt in task.attempts],
+        queue_position=queue_position,
+        progress=task.progress,
+        partial_output=partial_output,
     )
-
-
-def _shared(tasks: TaskService, task: Task) -> dict[str, Any]:
-    """What a task shows alone and among others."""
-    return {
-        "task_id": task.id,
-        "status": task.status,
-        "created_at": timestamp(task.created_at),
-        "started_at": timestamp_or_none(task.started_at),
-        "completed_at": timestamp_or_none(task.completed_at),
-        "error": task.error,
-        "done": task.done,
-        "executor": task.executor,
-        "model": task.model,
-        "attempt": task.attempt,
-        "failures": task.failures,
-        "max_attempts": task.max_attempts,
-        "timeout_seconds": task.timeout_seconds,
-        "usage": task.usage,
-        "metadata": task.metadata,
-        "priority": task.priority,
-        "not_before": timestamp_or_none(task.not_before),
-        "cancel_requested_at": timestamp_or_none(task.cancel_requested_at),
-        "expires_at": timestamp_or_none(tasks.expires_at(task)),
-        "retry_of": task.retry_of,
-        "attempts": [_attempt(attempt) for attempt in task.attempts],
-    }
 
 
 def _attempt(attempt: AttemptRecord) -> AttemptView:
@@ -87,11 +94,6 @@ def _attempt(attempt: AttemptRecord) -> AttemptView:
         outcome=attempt.outcome,
         error_code=attempt.error_code,
     )
-
-
-def _text(stored: bytes | None) -> Raw | None:
-    """Stored JSON text, which goes out as it is."""
-    return None if stored is None else Raw(stored)
 
 
 def queue_view(queue: QueueView, inference: InferenceSettings) -> Queue:

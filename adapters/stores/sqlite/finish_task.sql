@@ -3,7 +3,6 @@ SET
     status = :status,
     failures = failures + :failed,
     completed_at = :completed_at,
-    usage = :usage,
     error = :error,
     worker = NULL,
     lease_until = NULL

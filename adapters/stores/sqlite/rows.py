@@ -69,10 +69,9 @@ def finished(outcome: Completed | Failed, now: int) -> dict[str, Any]:
         "completed_at": now,
     }
     if isinstance(outcome, Completed):  # sqlite3 is slow with what is not exactly a str
-        status, usage = TaskStatus.COMPLETED.value, json_text(outcome.usage)
-        return values | {"status": status, "failed": 0, "usage": usage, "error": None}
+        return values | {"status": TaskStatus.COMPLETED.value, "failed": 0, "error": None}
     status, error = TaskStatus.FAILED.value, json_text(outcome.error)
-    return values | {"status": status, "failed": 1, "usage": None, "error": error}
+    return values | {"status": status, "failed": 1, "error": error}
 
 
 def moved(task: Task, is_waiting: bool) -> dict[str, Any]:

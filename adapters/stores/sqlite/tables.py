@@ -264,11 +264,18 @@ class Tables:
         status = TaskStatus.FAILED
         if isinstance(outcome, Completed):
             status = TaskStatus.COMPLETED
-            result = {"id": outcome.fence.task_id, "result": outcome.result}
-            self._execute(SQL["finish_result"], result)
+            self._keep_result(outcome)
         self._numbers.move(TaskStatus.RUNNING, status)
         self._numbers.note_completion(now)
         return status
+
+    def _keep_result(self, outcome: Completed) -> None:
+        """Usage is written apart, where there is any: it sets off a trigger, which costs more."""
+        task_id = outcome.fence.task_id
+        self._execute(SQL["finish_result"], {"id": task_id, "result": outcome.result})
+        if outcome.usage is not None:
+            usage = {"id": task_id, "usage": json_text(outcome.usage)}
+            self._execute(SQL["finish_usage"], usage)
 
     def _settle(self, outcome: Outcome, now: int) -> TaskStatus | None:
         """Any other end: the task comes back, is cancelled, or is no longer this worker's."""

@@ -1,0 +1,1 @@
+UPDATE task SET usage = :usage WHERE id = :id
