@@ -102,7 +102,6 @@ def _is_odd(text: bytes) -> bool:
     alike = text.translate(_ALIKE)
     return (
         b"0000000000000000000" in alike
-        or b"0e000" in alike
-        or b"0e+000" in alike
+        or (b"0e" in alike and (b"0e000" in alike or b"0e+000" in alike))
         or b"\\u0000" in text
     )

@@ -8,12 +8,13 @@ from executors import EXECUTORS
 from footprint import FSYNCS, RESIDENT, START
 from latency import IDLE, PACED, WAKE_UP
 from streams import EVENTS, FIRST_OUTPUT
-from throughput import BATCH, DRAIN, GET, KEPT, KEYED, LIST, SUBMIT, SUBMIT_AND_RUN
+from throughput import BATCH, DRAIN, GET, KEPT, KEYED, LIST, PROMPT, SUBMIT, SUBMIT_AND_RUN
 from waits import LONG_POLL, WAITERS
 from workers import WORKERS
 
 FIGURES: Final[tuple[Figure, ...]] = (
     SUBMIT,
+    PROMPT,
     SUBMIT_AND_RUN,
     KEYED,
     BATCH,

@@ -12,6 +12,7 @@ from load import Answers
 from servers import Server
 
 _FINISH_SECONDS = 120
+PROMPT = "The quick brown fox jumps over 12 lazy dogs, in 2026. " * 75
 
 
 class View(msgspec.Struct):

@@ -37,6 +37,11 @@ def _submit(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     return {label: answers.per_second}
 
 
+def _submit_prompts(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+    requests = [tasks.submit(text=tasks.PROMPT, delay_seconds=3600)]
+    return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
+
+
 def _submit_and_run(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     answers = bench.load(load.during, server, bench.scale.seconds, [tasks.SUBMIT])
     return {label: answers.per_second}
@@ -98,6 +103,22 @@ SUBMIT_AND_RUN = Figure(
         Line("original design without its scan"),
         Line("memory", "original design without its scan"),
         Line("SQLite", "original design without its scan"),
+    ],
+)
+
+PROMPT = Figure(
+    "prompt",
+    f"the same with a prompt of {len(tasks.PROMPT):,} characters",
+    "/s",
+    [
+        sampled("bare Litestar", BARE, _submit_prompts),
+        sampled("memory", service(MEMORY, QUIET), _submit_prompts),
+        sampled("SQLite", service(SQLITE, QUIET), _submit_prompts),
+    ],
+    [
+        Line("bare Litestar"),
+        Line("memory", "bare Litestar"),
+        Line("SQLite", "bare Litestar"),
     ],
 )
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from itertools import chain, islice
+from itertools import chain
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -439,28 +439,29 @@ class MemoryTaskStore(LocalFeed):
     # --- removal -----------------------------------------------------------------------------
 
     def _make_room(self, retention: RetentionPolicy, arriving: int, limit: int) -> int:
-        expired = islice(self._expired(retention.finished_before(self._clock.now())), limit)
-        removed = sum(map(self._remove, expired))
+        removed = self._remove_expired(retention.finished_before(self._clock.now()), limit)
         excess = retention.excess(len(self._rows), arriving)
-        if not excess:
-            return removed
-        oldest = islice(self._oldest(), min(excess, limit - removed))
-        return removed + sum(map(self._remove, oldest))
+        return removed + self._remove_oldest(min(excess, limit - removed))
 
-    def _expired(self, before: int | None) -> Iterator[Row]:
-        if before is None:
-            return
-        while (row := self._by_completion.first()) is not None:
-            if (row.task.completed_at or 0) >= before:
-                return
-            yield row
+    def _remove_expired(self, before: int | None, limit: int) -> int:
+        removed = 0
+        while before is not None and removed < limit:
+            row = self._by_completion.first()
+            if row is None or (row.task.completed_at or 0) >= before:
+                break
+            self._remove(row)
+            removed += 1
+        return removed
 
-    def _oldest(self) -> Iterator[Row]:
-        """The finished tasks, the oldest by creation first."""
-        while (row := self._by_creation.first()) is not None:
-            yield row
+    def _remove_oldest(self, limit: int) -> int:
+        """Finished tasks, the oldest by creation first."""
+        removed = 0
+        while removed < limit and (row := self._by_creation.first()) is not None:
+            self._remove(row)
+            removed += 1
+        return removed
 
-    def _remove(self, row: Row) -> bool:
+    def _remove(self, row: Row) -> None:
         task = row.task
         del self._rows[task.id]
         self._count[task.status] -= 1
@@ -469,7 +470,6 @@ class MemoryTaskStore(LocalFeed):
         self._owned[task.owner].live.pop(task.id, None)
         self._free_key(row)
         row.remove()
-        return True
 
     def _free_key(self, row: Row) -> None:
         if row.idempotency is None:
