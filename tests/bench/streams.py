@@ -21,6 +21,8 @@ _CHAT: Final = (
     b"POST /slowly/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Length: 2\r\nConnection: close\r\n\r\n{}"
 )
+_SLOTS: Final = {"INFERENCE__MAX_CONCURRENT_TASKS": str(_TALKING)}
+"""No task waits for another to end."""
 
 
 def _directly(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
@@ -67,16 +69,14 @@ def _told(talking: int, readers_of_each: int, label: str, start: Start) -> Conte
     return sampled(label, start, measure)
 
 
-_SLOTS: Final = {"INFERENCE__MAX_CONCURRENT_TASKS": str(_TALKING)}
-
 FIRST_OUTPUT = Figure(
     "first-output",
     "submit to the first event with output, one at a time; the backend alone: to its first piece",
     "ms",
     [
         sampled("backend alone", floor("backend:app"), _directly),
-        sampled("memory", _before_a_backend(MEMORY, QUIET), _through),
-        sampled("SQLite", _before_a_backend(SQLITE, QUIET), _through),
+        sampled("memory", _before_a_backend(MEMORY, QUIET, _SLOTS), _through),
+        sampled("SQLite", _before_a_backend(SQLITE, QUIET, _SLOTS), _through),
     ],
     [
         Line(f"{label}, {percent}", over and f"{over}, {percent}")
