@@ -47,8 +47,12 @@ class Attempts:
 
     def leave(self, outcomes: Iterable[Outcome]) -> dict[Fence, str]:
         """The ends of these are on their way; gives their executors, for `end` or `resume`."""
-        left = {outcome.fence for outcome in outcomes} & self._executors.keys()
-        return {fence: self._executors.pop(fence) for fence in left}
+        left: dict[Fence, str] = {}
+        for outcome in outcomes:
+            executor = self._executors.pop(outcome.fence, None)
+            if executor is not None:
+                left[outcome.fence] = executor
+        return left
 
     def resume(self, executors: Mapping[Fence, str]) -> None:
         """Nothing is known to be written of these."""
@@ -64,12 +68,14 @@ class Attempts:
         for outcome, status in zip(outcomes, statuses, strict=True):
             if status is None:
                 self._refused.add()
-            elif outcome.fence in executors:
+                continue
+            executor = executors.get(outcome.fence)
+            if executor is not None:
                 was_cancelled = status is TaskStatus.CANCELLED
                 ended = (
                     AttemptOutcome.CANCELLED if was_cancelled else ATTEMPT_OUTCOMES[type(outcome)]
                 )
-                self._ended.add(executors[outcome.fence], ended)
+                self._ended.add(executor, ended)
 
     def refuse(self, writes: int) -> None:
         """So many writes changed nothing."""
