@@ -142,7 +142,7 @@ class Stream:
             elif isinstance(page, LogLost):
                 await _lost(page, scope)(scope, receive, send)
             else:
-                scope["state"]["extend"](inf)
+                scope["state"]["may_take"] = inf
                 await reader.follow(tail, page, receive)
 
 

@@ -251,7 +251,7 @@ async def _look(
     caller = caller_of(request.scope)
     if not seconds:
         return await read_view(desk.tasks, caller, task_id)
-    request.scope["state"]["extend"](seconds)
+    request.scope["state"]["may_take"] += seconds
     gone = asyncio.ensure_future(until_disconnected(request.receive))
     try:
         return await desk.waiting.until_ended(caller, task_id, seconds, gone)

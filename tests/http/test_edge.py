@@ -1,10 +1,12 @@
 """What is the same for every request: its id, its line in the log, its Host and its Origin."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from entrypoints.http.edge import Edge
 from entrypoints.metrics.requests import Requests
@@ -104,6 +106,39 @@ def test_a_path_is_cut_before_the_router_remembers_it():
             )
         )
     assert [len(path) <= 1024 for path in routed] == [True, True]
+
+
+# --- what is left of a request ------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collector():
+    """Nothing is freed but what nobody refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def served_and_kept():
+    return sum(isinstance(kept, RequestResponseCycle) for kept in gc.get_objects())
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("GET", "{task}"), ("GET", "{task}/events")])
+def test_nothing_of_a_request_is_left_to_the_collector_of_cycles(edge, method, path):
+    task = edge.connect().submit(b'{"input": "x"}')
+    edge.complete(task)
+    kept = edge.call(served_and_kept)
+    for _ in range(5):
+        edge.connect().ask(
+            method,
+            path.format(task=task.headers["Location"]),
+            b'{"input": "x"}' if method == "POST" else None,
+            Prefer=None if method == "POST" else "wait=1",
+            Connection="close",
+        )
+    assert edge.call(served_and_kept) <= kept
 
 
 # --- Host --------------------------------------------------------------------------------------

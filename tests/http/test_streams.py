@@ -385,7 +385,7 @@ class Client:
 
     def __init__(self):
         self.text = b""
-        self.scope: Any = {"state": {"connection": self, "extend": lambda _: None}}
+        self.scope: Any = {"state": {"connection": self}}
 
     def is_closing(self):
         return False
