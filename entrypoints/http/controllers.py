@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from litestar import Controller, Request, get
+from litestar import Controller, Request
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.status_codes import HTTP_200_OK
@@ -14,6 +14,7 @@ from domain.errors import StoreError
 from domain.service import TaskService
 from entrypoints.http.answers import Answer
 from entrypoints.http.errors import NOT_HEALTHY_STATUS
+from entrypoints.http.routes import get
 from entrypoints.http.schemas import (
     VERSION,
     Health,

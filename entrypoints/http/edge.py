@@ -193,14 +193,11 @@ class _Exchange:
             self.status = message["status"]
             request_id = (b"x-request-id", self.request_id.encode())
             message["headers"] = [*message["headers"], *_ON_EVERY_ANSWER, request_id]
-        elif message["type"] == "http.response.body" and self._leaves_a_body_unread():
+        elif self.unread and self.status >= FIRST_ERROR_STATUS:
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
-
-    def _leaves_a_body_unread(self) -> bool:
-        return self.unread and self.status >= FIRST_ERROR_STATUS
 
     async def _linger(self) -> None:
         """Let the rest of the body come in, for a while.
@@ -265,7 +262,8 @@ def _by_name(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 def _request_id(sent: bytes) -> str:
     """The client's own where it is safe to repeat; else one of ours, unique but no secret."""
-    return sent.decode() if _SAFE_ID.fullmatch(sent) else f"{_PROCESS}-{next(_numbers)}"
+    is_safe = sent and _SAFE_ID.fullmatch(sent)
+    return sent.decode() if is_safe else f"{_PROCESS}-{next(_numbers)}"
 
 
 def _path(scope: HTTPScope) -> str:

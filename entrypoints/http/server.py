@@ -79,6 +79,7 @@ class _JoiningTransport:
     """A transport that writes once what one turn of the event loop gives it to write."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_closing = transport.is_closing  # asked for after each answer
         self._transport = transport
         self._loop = loop
         self._pieces: list[bytes] = []

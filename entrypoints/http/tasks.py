@@ -4,7 +4,7 @@ import asyncio
 from hashlib import blake2b
 from typing import Any, Final, assert_never
 
-from litestar import Controller, Request, Router, delete, get, post
+from litestar import Controller, Request, Router
 from litestar.di import NamedDependency
 from litestar.params import FromPath, SkipValidation
 from litestar.routes import HTTPRoute
@@ -36,6 +36,7 @@ from entrypoints.http.errors import (
 )
 from entrypoints.http.head import caller_of, has_already, idempotency_key, seconds_to_wait
 from entrypoints.http.queries import read_after, read_query
+from entrypoints.http.routes import delete, get, post
 from entrypoints.http.schemas import TaskCreated, TaskList, TaskRetried, TaskView, encode
 from entrypoints.http.streaming import Stream, Streams
 from entrypoints.http.submission import read_submission

@@ -33,6 +33,8 @@ async def read_view(tasks: TaskService, caller: Caller, task_id: str) -> TaskVie
 
 async def view_of(tasks: TaskService, task: Task) -> TaskView:
     """The task with its place in the queue."""
+    if task.done:
+        return _view(tasks, task, queue_position=None, partial_output=None)
     return _view(tasks, task, await tasks.queue_position(task), await tasks.partial_output(task))
 
 
