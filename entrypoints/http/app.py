@@ -6,7 +6,6 @@ from typing import Final
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from domain.service import TaskService
@@ -21,8 +20,9 @@ from entrypoints.http.edge import Edge
 from entrypoints.http.errors import EXCEPTION_HANDLERS
 from entrypoints.http.lookout import Lookout
 from entrypoints.http.openapi import openapi_document
+from entrypoints.http.routes import Value
 from entrypoints.http.streaming import Streams
-from entrypoints.http.tasks import Desk, QueueController, TaskController
+from entrypoints.http.tasks import QueueController, TaskController
 from entrypoints.http.waiting import Waiting
 from entrypoints.metrics.page import Metrics
 from entrypoints.readiness import Readiness
@@ -58,10 +58,12 @@ def create_app(
     metrics: Metrics,
 ) -> ASGIApp:
     """The ASGI application that serves these tasks."""
-    waiting, streams = Waiting(tasks, lookout), Streams(tasks, lookout)
     dependencies = {
         "tasks": tasks,
-        "desk": Desk(tasks, waiting, streams, Backlog(tasks), asyncio.Lock()),
+        "waiting": Waiting(tasks, lookout),
+        "streams": Streams(tasks, lookout),
+        "backlog": Backlog(tasks),
+        "storing": asyncio.Lock(),
         "readiness": readiness,
         "metrics": metrics,
         "settings": settings,
@@ -69,7 +71,7 @@ def create_app(
     }
     app = Litestar(
         route_handlers=ROUTES,
-        dependencies={name: _provide(value) for name, value in dependencies.items()},
+        dependencies={name: Value(value) for name, value in dependencies.items()},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.server.max_body_bytes,
         cors_config=_cors(settings.security.allowed_origins),
@@ -83,19 +85,12 @@ def create_probes(settings: Settings, readiness: Readiness, metrics: Metrics) ->
     """The ASGI application of a process that has no API: it only says how it is."""
     app = Litestar(
         route_handlers=[ProbeController, MetricsController],
-        dependencies={"readiness": _provide(readiness), "metrics": _provide(metrics)},
+        dependencies={"readiness": Value(readiness), "metrics": Value(metrics)},
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,
     )
     return Edge(app, settings.security, metrics.requests)
-
-
-def _provide(value: object) -> Provide:
-    async def provided() -> object:
-        return value
-
-    return Provide(provided)
 
 
 def _cors(origins: list[str]) -> CORSConfig | None:

@@ -193,7 +193,11 @@ class _Exchange:
             self.status = message["status"]
             request_id = (b"x-request-id", self.request_id.encode())
             message["headers"] = [*message["headers"], *_ON_EVERY_ANSWER, request_id]
-        elif self.unread and self.status >= FIRST_ERROR_STATUS:
+        elif (
+            self.unread
+            and self.status >= FIRST_ERROR_STATUS
+            and message["type"] == "http.response.body"
+        ):
             await self._send({**message, "more_body": True})
             await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}

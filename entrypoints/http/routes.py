@@ -4,8 +4,21 @@ from functools import partial
 from typing import Any, Final
 
 from litestar import Litestar, Request
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, ExceptionHandlersMap
+
+
+class Value(Provide):
+    """A dependency that is there before the first request, and the same for all of them."""
+
+    def __init__(self, value: object) -> None:
+        async def provided() -> object:
+            return value
+
+        super().__init__(provided)
+        self.value = value
 
 
 class Route(HTTPRouteHandler):
@@ -25,6 +38,18 @@ class Route(HTTPRouteHandler):
     def resolve_exception_handlers(self) -> ExceptionHandlersMap:
         """See `HTTPRouteHandler.resolve_exception_handlers`."""
         return self._exception_handlers
+
+    def create_kwargs_model(self, path_parameters: dict[str, Any]) -> Any:
+        """See `HTTPRouteHandler.create_kwargs_model`. Every dependency must be a `Value`."""
+        model = super().create_kwargs_model(path_parameters)
+        batches, model.dependency_batches = model.dependency_batches, []
+        values = {one.key: one.provide.value for batch in batches for one in batch}
+
+        async def give(arguments: dict[str, Any], _: ASGIConnection[Any, Any, Any, Any]) -> None:
+            arguments.update(values)
+
+        model.extractors.append(give)
+        return model
 
     async def to_response(
         self,

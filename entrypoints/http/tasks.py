@@ -15,7 +15,6 @@ from litestar.status_codes import (
     HTTP_304_NOT_MODIFIED,
 )
 from litestar.types import Scope
-from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.ports import Accepted, Mismatch, QueueFull, Replayed
@@ -48,22 +47,10 @@ _REPLAYED: Final[Header] = (b"idempotency-replayed", b"true")
 _TAG_BYTES: Final = 16
 
 
-class Desk(Struct, frozen=True):
-    """What the busiest routes need, as one dependency: of two, Litestar makes two asyncio tasks.
-
-    Who holds `batches` may store one: one at a time, so that no claim waits behind many.
-    """
-
-    tasks: TaskService
-    waiting: Waiting
-    streams: Streams
-    backlog: Backlog
-    batches: asyncio.Lock
-
-
 AnyRequest = Request[Any, Any, Any]
-_Desk = NamedDependency[SkipValidation[Desk]]
 _Tasks = NamedDependency[SkipValidation[TaskService]]
+_Backlog = NamedDependency[SkipValidation[Backlog]]
+_Waiting = NamedDependency[SkipValidation[Waiting]]
 
 
 class TaskController(Controller):
@@ -85,59 +72,75 @@ class TaskController(Controller):
         return router
 
     @post("/inference", operation_id="createInferenceTask", status_code=HTTP_202_ACCEPTED)
-    async def submit(self, request: AnyRequest, desk: _Desk) -> Answer:
+    async def submit(
+        self, request: AnyRequest, tasks: _Tasks, waiting: _Waiting, backlog: _Backlog
+    ) -> Answer:
         """Accept a task. It is committed before the answer is sent."""
         key, seconds = idempotency_key(request.scope), seconds_to_wait(request.scope)
         most = request.route_handler.resolve_request_max_body_size() or 0
         text = await read_json_text(request.scope, request.receive, most)
-        asked = await read_submission(text, desk.tasks.defaults.timeout_seconds, key)
-        answer = await desk.tasks.submit(caller_of(request.scope), asked)
+        asked = await read_submission(text, tasks.defaults.timeout_seconds, key)
+        answer = await tasks.submit(caller_of(request.scope), asked)
         if not isinstance(answer, Accepted | Replayed):
-            return await _refused(answer, request.scope, desk.backlog)
+            return await _refused(answer, request.scope, backlog)
         task = answer.task
-        headers = await _headers_of_new(task, desk.backlog)
+        headers = await _headers_of_new(task, backlog)
         if isinstance(answer, Replayed):
             headers.append(_REPLAYED)
         if seconds is None:
             return _created(task.id, task.status, headers)
         headers.append(_applied(seconds))
-        view = await _look(request, desk, task.id, seconds)
+        view = await _look(request, tasks, waiting, task.id, seconds)
         if view is not None and view.done:
             return Answer(HTTP_200_OK, encode(view), headers)
         return _created(task.id, task.status if view is None else view.status, headers)
 
     @post("/batch", operation_id="createInferenceTasks", status_code=HTTP_202_ACCEPTED)
-    async def submit_batch(self, request: AnyRequest, desk: _Desk) -> Answer:
-        """Accept many tasks, all of them in one step; a bad one spoils only itself."""
+    async def submit_batch(
+        self,
+        request: AnyRequest,
+        tasks: _Tasks,
+        backlog: _Backlog,
+        storing: NamedDependency[SkipValidation[asyncio.Lock]],
+    ) -> Answer:
+        """Accept many tasks, all of them in one step; a bad one spoils only itself.
+
+        Who holds `storing` may store a batch: one at a time, so that no claim waits behind many.
+        """
         key = idempotency_key(request.scope)
         most = request.route_handler.resolve_request_max_body_size() or 0
         text = await read_json_text(request.scope, request.receive, most)
-        asked = await read_batch(text, desk.tasks.defaults.timeout_seconds, key)
+        asked = await read_batch(text, tasks.defaults.timeout_seconds, key)
         good = [one for one in asked if isinstance(one, Submission)]
-        async with desk.batches:
-            answers = await desk.tasks.submit_batch(caller_of(request.scope), good)
+        async with storing:
+            answers = await tasks.submit_batch(caller_of(request.scope), good)
         if isinstance(answers, Mismatch | Draining):
-            return await _refused(answers, request.scope, desk.backlog)
-        headers: list[Header] = [(b"retry-after", b"%d" % await desk.backlog.seconds())]
+            return await _refused(answers, request.scope, backlog)
+        headers: list[Header] = [(b"retry-after", b"%d" % await backlog.seconds())]
         if any(isinstance(answer, Replayed) for answer in answers):
             headers.append(_REPLAYED)
         return Answer(HTTP_202_ACCEPTED, encode(batch_view(asked, answers)), headers)
 
     @get("/{task_id:str}", operation_id="getTask")
-    async def get_task(self, request: AnyRequest, task_id: FromPath[str], desk: _Desk) -> Answer:
+    async def get_task(
+        self, request: AnyRequest, task_id: FromPath[str], tasks: _Tasks, waiting: _Waiting
+    ) -> Answer:
         """The task as last committed, at once or when it has ended."""
         seconds = seconds_to_wait(request.scope)
-        view = await _look(request, desk, task_id, seconds)
+        view = await _look(request, tasks, waiting, task_id, seconds)
         return _shown(request.scope, view, [] if seconds is None else [_applied(seconds)])
 
     @get("/{task_id:str}/events", operation_id="streamTaskEvents")
     async def stream_events(
-        self, request: AnyRequest, task_id: FromPath[str], desk: _Desk
+        self,
+        request: AnyRequest,
+        task_id: FromPath[str],
+        streams: NamedDependency[SkipValidation[Streams]],
     ) -> Stream:
         """What happened to the task, and what happens to it, to its end."""
         headers = request.scope["state"]["headers"]
         after = read_after(request.scope["query_string"], headers.get(b"last-event-id"))
-        return desk.streams.stream(caller_of(request.scope), task_id, after)
+        return streams.stream(caller_of(request.scope), task_id, after)
 
     @get("/", operation_id="listTasks")
     async def list_tasks(self, request: AnyRequest, tasks: _Tasks) -> Answer:
@@ -160,12 +163,14 @@ class TaskController(Controller):
         return Answer(HTTP_200_OK, encode(await view_of(tasks, task)))
 
     @post("/{task_id:str}/retry", operation_id="retryTask", status_code=HTTP_202_ACCEPTED)
-    async def retry(self, request: AnyRequest, task_id: FromPath[str], desk: _Desk) -> Answer:
+    async def retry(
+        self, request: AnyRequest, task_id: FromPath[str], tasks: _Tasks, backlog: _Backlog
+    ) -> Answer:
         """Accept once more what a failed or cancelled task asked for."""
-        answer = await desk.tasks.retry(caller_of(request.scope), task_id)
+        answer = await tasks.retry(caller_of(request.scope), task_id)
         if not isinstance(answer, Accepted | Replayed):
-            return await _refused(answer, request.scope, desk.backlog)
-        headers = await _headers_of_new(answer.task, desk.backlog)
+            return await _refused(answer, request.scope, backlog)
+        headers = await _headers_of_new(answer.task, backlog)
         view = TaskRetried(answer.task.id, answer.task.status, retry_of=task_id)
         return Answer(HTTP_202_ACCEPTED, encode(view), headers)
 
@@ -246,15 +251,15 @@ def _applied(seconds: int) -> Header:
 
 
 async def _look(
-    request: AnyRequest, desk: Desk, task_id: str, seconds: int | None
+    request: AnyRequest, tasks: TaskService, waiting: Waiting, task_id: str, seconds: int | None
 ) -> TaskView | None:
     """The task, at once; or when it ends, or its client has waited long enough."""
     caller = caller_of(request.scope)
     if not seconds:
-        return await read_view(desk.tasks, caller, task_id)
+        return await read_view(tasks, caller, task_id)
     request.scope["state"]["may_take"] += seconds
     gone = asyncio.ensure_future(until_disconnected(request.receive))
     try:
-        return await desk.waiting.until_ended(caller, task_id, seconds, gone)
+        return await waiting.until_ended(caller, task_id, seconds, gone)
     finally:
         gone.cancel()
