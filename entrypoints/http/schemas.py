@@ -158,7 +158,7 @@ class TaskResult(Struct, frozen=True):
     output: Any
 
 
-class AttemptView(Struct, frozen=True):
+class AttemptView(Struct, frozen=True, gc=False):
     """One start of a task. `ended_at` and `outcome` are null while it runs."""
 
     number: int
@@ -169,7 +169,7 @@ class AttemptView(Struct, frozen=True):
     error_code: str | None
 
 
-class _AnyTask(Struct, frozen=True, kw_only=True):
+class _AnyTask(Struct, frozen=True, kw_only=True, gc=False):
     """What a task shows alone and among others."""
 
     task_id: str

@@ -21,6 +21,7 @@ def _second(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
+@lru_cache(4096)  # as `timestamp`
 def timestamp_or_none(instant: int | None) -> str | None:
     """The same where there may be none."""
     return None if instant is None else timestamp(instant)
