@@ -1,7 +1,8 @@
 """Measures the service beside its floors: `python tests/bench`, or `make bench`. Linux only.
 
-`--only submit,get` measures these figures, `--json FILE` also writes all values. Databases go to
-a temporary directory (TMPDIR chooses where; a tmpfs would make every fsync free).
+`--only submit,get` measures these figures, `--json FILE` also writes all values. `--against COMMIT`
+measures this tree beside that commit, with the packages that are installed here. Databases go to a
+temporary directory (TMPDIR chooses where; a tmpfs would make every fsync free).
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import machine
 import report
+from against import figures_against
 from bench import QUICK, Bench, Figure, Measured, Scale, measure
 from figures import FIGURES
 
@@ -23,7 +25,7 @@ def main() -> None:
         described = machine.describe(directory)
         print(report.heading(described, arguments.rounds, quick=arguments.quick), flush=True)
         bench = Bench(QUICK if arguments.quick else Scale(), directory)
-        measured = _measure(arguments.only, bench, arguments.rounds)
+        measured = _measure(arguments.figures, bench, arguments.rounds)
     if arguments.json:
         figures = [report.as_json(figure) for figure in measured]
         document = {"machine": described, "quick": arguments.quick, "figures": figures}
@@ -41,19 +43,20 @@ def _measure(figures: Sequence[Figure], bench: Bench, rounds: int) -> list[Measu
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("tests/bench", description=__doc__)
-    parser.add_argument("--only", type=_figures, default=FIGURES, metavar="NAME,…")
+    parser.add_argument("--only", metavar="NAME,…")
+    parser.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="tiny amounts: does it all work?")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    return parser.parse_args()
-
-
-def _figures(names: str) -> list[Figure]:
-    known = {figure.name: figure for figure in FIGURES}
-    unknown = sorted(set(names.split(",")) - known.keys())
+    arguments = parser.parse_args()
+    figures = figures_against(arguments.against) if arguments.against else FIGURES
+    known = {figure.name: figure for figure in figures}
+    asked = arguments.only.split(",") if arguments.only else list(known)
+    unknown = sorted(set(asked) - known.keys())
     if unknown:
-        raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names.split(",")]
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(known)}")
+    arguments.figures = [known[name] for name in asked]
+    return arguments
 
 
 if __name__ == "__main__":

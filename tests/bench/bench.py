@@ -1,6 +1,7 @@
 """What a figure is, and what it needs to be measured."""
 
 import shutil
+import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,8 @@ QUICK = Scale(0.2, 0.5, drained=200, queued=500, stored=1_000, kept=2_000, pendi
 """Shows that everything works; the figures say nothing."""
 
 
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = ("domain", "adapters", "entrypoints", "settings")
 _ENOUGH = 1_000  # requests: fewer are over before it shows how busy the load is
 
 
@@ -42,6 +45,7 @@ class Bench:
         self.scale = scale
         self.busiest = 0.0
         self._directory = directory
+        self._checked_out: dict[str, Path] = {}
         self._load = process_on(LOAD_CORE)
 
     def new_directory(self) -> Path:
@@ -62,6 +66,18 @@ class Bench:
         directory = self.new_directory()
         shutil.copy(self._kept, directory / "tasks.db")
         return directory
+
+    def checked_out(self, commit: str) -> Path:
+        """A directory with the code of this commit."""
+        if commit not in self._checked_out:
+            archive = ["git", "archive", commit, *_PACKAGES]
+            packed = subprocess.run(archive, cwd=_ROOT, stdout=subprocess.PIPE, check=False)
+            if packed.returncode:  # git has said why
+                raise SystemExit(f"cannot measure against {commit}")
+            directory = self.new_directory()
+            subprocess.run(["tar", "-x", "-C", str(directory)], input=packed.stdout, check=True)
+            self._checked_out[commit] = directory
+        return self._checked_out[commit]
 
     @cached_property
     def _kept(self) -> Path:

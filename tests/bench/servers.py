@@ -73,11 +73,17 @@ def service(
     *options: str,
     traced: bool = False,
     cores: AbstractSet[int] = _SERVER_CORES,
+    code: Path | None = None,
 ) -> Iterator[Server]:
-    """The service, told by environment variables (`settings`, without their prefix)."""
+    """The service, told by environment variables (`settings`, without their prefix).
+
+    `code` is the directory of another version of it; None: this one.
+    """
     port = _free_port()
     trace = [*_STRACE, str(directory / "fsyncs")] if traced else []
     environ = _environ({**settings, "SERVER__PORT": str(port)})
+    if code is not None:
+        environ["PYTHONPATH"] = os.pathsep.join([str(code), str(HERE)])
     with _process([*trace, *_SERVE, *options], environ, directory, cores) as process:
         _wait(process, directory, lambda: _answers(port))
         yield Server(port, process, directory)

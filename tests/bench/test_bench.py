@@ -22,6 +22,21 @@ def test_the_bench_measures_the_service_beside_its_floors(tmp_path: Path) -> Non
     assert all(value > 0 for [value] in values.values())
 
 
+def test_the_bench_measures_the_service_beside_another_commit_of_itself() -> None:
+    ended = run("--quick", "--rounds", "1", "--only", "get", "--against", "HEAD")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "memory, then" in ended.stdout
+    assert "SQLite, then" in ended.stdout
+
+
+def test_a_commit_that_is_not_there_is_refused() -> None:
+    ended = run("--quick", "--rounds", "1", "--only", "get", "--against", "nonsense")
+
+    assert ended.returncode == 1
+    assert "cannot measure against nonsense" in ended.stderr
+
+
 def test_an_unknown_figure_is_refused_with_the_names_of_those_there_are() -> None:
     ended = run("--only", "speed")
 

@@ -31,23 +31,22 @@ _BATCHES_AT_ONCE = 4  # so that a short run holds many
 _KEYS_PER_SECOND = 20_000  # more than any store takes
 
 
-def _submit(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
-    """Tasks that take long, as inference does: but for the first eight they only wait."""
-    answers = bench.load(load.during, server, bench.scale.seconds, [tasks.SUBMIT_LONG])
-    return {label: answers.per_second}
+def _sent(request: bytes) -> Measurement:
+    """How often this request is answered."""
+
+    def measure(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+        answers = bench.load(load.during, server, bench.scale.seconds, [request])
+        return {label: answers.per_second}
+
+    return measure
 
 
-def _submit_prompts(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
-    requests = [tasks.submit(text=tasks.PROMPT, delay_seconds=3600)]
-    return {label: bench.load(load.during, server, bench.scale.seconds, requests).per_second}
+submit = _sent(tasks.SUBMIT_LONG)
+submit_prompts = _sent(tasks.submit(text=tasks.PROMPT, delay_seconds=3600))
+_submit_and_run = _sent(tasks.SUBMIT)
 
 
-def _submit_and_run(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
-    answers = bench.load(load.during, server, bench.scale.seconds, [tasks.SUBMIT])
-    return {label: answers.per_second}
-
-
-def _get(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
+def get(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
     made = tasks.ids(bench.load(load.each, server, [tasks.SUBMIT] * _READ))
     tasks.finished(bench, server, made)
     requests = [tasks.get(task_id) for task_id in made]
@@ -67,15 +66,15 @@ SUBMIT = Figure(
     "submit, 64 clients; the slots are taken by long tasks, the rest wait",
     "/s",
     [
-        sampled("raw ASGI", RAW, _submit),
-        sampled("bare Litestar", BARE, _submit),
-        fresh("original design, scan on every create", SCANNING, _submit),
-        sampled("original design without its scan", ORIGINAL, _submit),
-        sampled("memory", service(MEMORY, QUIET), _submit),
-        sampled("SQLite", service(SQLITE, QUIET), _submit),
-        sampled("PostgreSQL", in_postgres(QUIET), _submit),
-        sampled("memory, logging as shipped", service(MEMORY), _submit),
-        sampled("SQLite, logging as shipped", service(SQLITE), _submit),
+        sampled("raw ASGI", RAW, submit),
+        sampled("bare Litestar", BARE, submit),
+        fresh("original design, scan on every create", SCANNING, submit),
+        sampled("original design without its scan", ORIGINAL, submit),
+        sampled("memory", service(MEMORY, QUIET), submit),
+        sampled("SQLite", service(SQLITE, QUIET), submit),
+        sampled("PostgreSQL", in_postgres(QUIET), submit),
+        sampled("memory, logging as shipped", service(MEMORY), submit),
+        sampled("SQLite, logging as shipped", service(SQLITE), submit),
     ],
     [
         Line("raw ASGI", "bare Litestar"),
@@ -111,9 +110,9 @@ PROMPT = Figure(
     f"the same with a prompt of {len(tasks.PROMPT):,} characters",
     "/s",
     [
-        sampled("bare Litestar", BARE, _submit_prompts),
-        sampled("memory", service(MEMORY, QUIET), _submit_prompts),
-        sampled("SQLite", service(SQLITE, QUIET), _submit_prompts),
+        sampled("bare Litestar", BARE, submit_prompts),
+        sampled("memory", service(MEMORY, QUIET), submit_prompts),
+        sampled("SQLite", service(SQLITE, QUIET), submit_prompts),
     ],
     [
         Line("bare Litestar"),
@@ -127,11 +126,11 @@ GET = Figure(
     f"get of finished tasks ({_READ} in turn), 64 clients",
     "/s",
     [
-        sampled("raw ASGI", RAW, _get),
-        sampled("bare Litestar", BARE, _get),
-        sampled("original design", ORIGINAL, _get),
-        sampled("memory", service(MEMORY, QUIET), _get),
-        sampled("SQLite", service(SQLITE, QUIET), _get),
+        sampled("raw ASGI", RAW, get),
+        sampled("bare Litestar", BARE, get),
+        sampled("original design", ORIGINAL, get),
+        sampled("memory", service(MEMORY, QUIET), get),
+        sampled("SQLite", service(SQLITE, QUIET), get),
     ],
     [
         Line("raw ASGI", "bare Litestar"),
@@ -180,8 +179,7 @@ def _submit_batches(bench: Bench, server: Server, label: str) -> Mapping[str, fl
 def _list(query: str) -> Measurement:
     def measure(bench: Bench, server: Server, label: str) -> Mapping[str, float]:
         tasks.ids(bench.load(load.each, server, [tasks.SUBMIT] * _LISTED))
-        page = tasks.listed(query)
-        return {label: bench.load(load.during, server, bench.scale.seconds, [page]).per_second}
+        return _sent(tasks.listed(query))(bench, server, label)
 
     return measure
 
@@ -191,11 +189,11 @@ KEYED = Figure(
     "submit, 64 clients, each under an idempotency key of its own",
     "/s",
     [
-        sampled("memory", service(MEMORY, QUIET), _submit),
+        sampled("memory", service(MEMORY, QUIET), submit),
         sampled("memory, with a key", service(MEMORY, QUIET), _submit_under_keys),
-        sampled("SQLite", service(SQLITE, QUIET), _submit),
+        sampled("SQLite", service(SQLITE, QUIET), submit),
         sampled("SQLite, with a key", service(SQLITE, QUIET), _submit_under_keys),
-        sampled("PostgreSQL", in_postgres(QUIET), _submit),
+        sampled("PostgreSQL", in_postgres(QUIET), submit),
         sampled("PostgreSQL, with a key", in_postgres(QUIET), _submit_under_keys),
     ],
     [
@@ -213,9 +211,9 @@ BATCH = Figure(
     f"tasks submitted: one a request, 64 clients; {_IN_A_BATCH:,} a request, 4 clients",
     "/s",
     [
-        sampled("memory", service(MEMORY, QUIET), _submit),
+        sampled("memory", service(MEMORY, QUIET), submit),
         sampled("memory, in batches", service(MEMORY, QUIET), _submit_batches),
-        sampled("SQLite", service(SQLITE, QUIET), _submit),
+        sampled("SQLite", service(SQLITE, QUIET), submit),
         sampled("SQLite, in batches", service(SQLITE, QUIET), _submit_batches),
     ],
     [
@@ -251,10 +249,10 @@ KEPT = Figure(
     "submit, 64 clients, with 1,000,000 finished tasks kept",
     "/s",
     [
-        sampled("memory, none kept", service(MEMORY, QUIET), _submit),
-        sampled("memory, 1,000,000 kept", kept_in_memory, _submit),
-        sampled("SQLite, none kept", service(SQLITE, QUIET), _submit),
-        sampled("SQLite, 1,000,000 kept", kept_in_sqlite, _submit),
+        sampled("memory, none kept", service(MEMORY, QUIET), submit),
+        sampled("memory, 1,000,000 kept", kept_in_memory, submit),
+        sampled("SQLite, none kept", service(SQLITE, QUIET), submit),
+        sampled("SQLite, 1,000,000 kept", kept_in_sqlite, submit),
     ],
     [
         Line("memory, none kept"),
