@@ -60,6 +60,8 @@ class BatchThread:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._waiting: SimpleQueue[Call | None] = SimpleQueue()
+        self._unanswered: dict[asyncio.Future[Any], float] = {}  # since when; the oldest first
+        self._is_watched = False
         # A daemon: a disk that hangs must not keep the process from exiting.
         Thread(target=self._run, name=name, daemon=True).start()
 
@@ -67,23 +69,43 @@ class BatchThread:
         """Run the operation in the thread, and give back what it returns, or raise what it raises.
 
         `durable` False: its commit may be lost in a power cut, though not by a killed process.
-        Raises `StoreUnavailable` when the thread is too far behind, or silent for ten seconds.
+        Raises `StoreUnavailable` when the thread is too far behind, or silent for ten seconds and
+        at most one more.
         """
         if self._waiting.qsize() >= _MOST_WAITING:
             raise StoreUnavailable(f"{_MOST_WAITING} calls wait for it already")
         future: asyncio.Future[T] = self._loop.create_future()
+        self._unanswered[future] = self._loop.time()
         self._waiting.put(Call(operation, durable, future))
-        timer = self._loop.call_later(_PATIENCE_SECONDS, _give_up, future)
+        if not self._is_watched:
+            self._watch()
         try:
             return await future
         finally:
-            timer.cancel()
+            del self._unanswered[future]
 
     async def close(self) -> None:
         """Finish what waits, then end the thread."""
         self._waiting.put(None)
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await self._ended
+
+    def _watch(self) -> None:
+        """One timer for all calls: one for each would cost more than the hop."""
+        self._is_watched = True
+        self._loop.call_later(_PATIENCE_SECONDS / 10, self._give_up_on_old)
+
+    def _give_up_on_old(self) -> None:
+        limit = self._loop.time() - _PATIENCE_SECONDS
+        for future, since in self._unanswered.items():
+            if since > limit:
+                break
+            if not future.done():
+                reason = f"no answer for {_PATIENCE_SECONDS:g} seconds"
+                future.set_exception(StoreUnavailable(reason))
+        self._is_watched = False
+        if self._unanswered:
+            self._watch()
 
     def _run(self) -> None:
         closing = False
@@ -109,7 +131,3 @@ def _wake_callers(calls: list[Call]) -> None:
     for call in calls:
         call.wake_caller()
 
-
-def _give_up(future: "asyncio.Future[Any]") -> None:
-    if not future.done():
-        future.set_exception(StoreUnavailable(f"no answer for {_PATIENCE_SECONDS:g} seconds"))
