@@ -18,14 +18,14 @@ class Value(Provide):
             return value
 
         super().__init__(provided)
-        self.value = value
+        self.given = value
 
 
 class Route(HTTPRouteHandler):
     """Does once what Litestar's own does anew for each request.
 
-    That one asks what to make of an answer, and puts together who handles errors; for all routes of
-    an application, the first is nothing, and the second does not change.
+    That one resolves dependencies, puts together who handles errors, and asks what to make of an
+    answer. Here the dependencies are values, the handlers stay the same, and answers are whole.
     """
 
     _exception_handlers: ExceptionHandlersMap
@@ -43,7 +43,7 @@ class Route(HTTPRouteHandler):
         """See `HTTPRouteHandler.create_kwargs_model`. Every dependency must be a `Value`."""
         model = super().create_kwargs_model(path_parameters)
         batches, model.dependency_batches = model.dependency_batches, []
-        values = {one.key: one.provide.value for batch in batches for one in batch}
+        values = {one.key: one.provide.given for batch in batches for one in batch}
 
         async def give(arguments: dict[str, Any], _: ASGIConnection[Any, Any, Any, Any]) -> None:
             arguments.update(values)

@@ -94,7 +94,7 @@ def _kept_once(options: Options | None) -> str | None:
 # The decoders take numbers of any size where they are not told a type, and skip what they need not
 # keep. Only a text with 19 digits in a row, or three in an exponent, can hold one beyond 64 bits,
 # and only one with such an escape U+0000. A regular expression takes as long for a prompt of a few
-# thousand characters as half of the request.
+# thousand characters as half of all else.
 _ALIKE: Final = bytes.maketrans(b"123456789E-", b"000000000e+")
 
 

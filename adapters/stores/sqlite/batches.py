@@ -130,4 +130,3 @@ class BatchThread:
 def _wake_callers(calls: list[Call]) -> None:
     for call in calls:
         call.wake_caller()
-
