@@ -1,7 +1,7 @@
 """Routes whose functions give whole answers, which Litestar sends as they are."""
 
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
@@ -43,7 +43,7 @@ class Route(HTTPRouteHandler):
         """See `HTTPRouteHandler.create_kwargs_model`. Every dependency must be a `Value`."""
         model = super().create_kwargs_model(path_parameters)
         batches, model.dependency_batches = model.dependency_batches, []
-        values = {one.key: one.provide.given for batch in batches for one in batch}
+        values = {one.key: cast("Value", one.provide).given for batch in batches for one in batch}
 
         async def give(arguments: dict[str, Any], _: ASGIConnection[Any, Any, Any, Any]) -> None:
             arguments.update(values)
