@@ -375,7 +375,7 @@ class NewTask(Struct, frozen=True, kw_only=True):
             not_before=not_before,
             deadline=None if self.deadline_seconds is None else after(now, self.deadline_seconds),
             retry_of=self.retry_of,
-            rank=before(due, self.head_start_seconds),
+            rank=before(due, self.head_start_seconds) if self.head_start_seconds else due,
             due_at=due,
             created_at=now,
         )

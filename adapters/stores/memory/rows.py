@@ -1,5 +1,6 @@
 """What is kept of a task, and how it stands in the orders of the store."""
 
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -20,6 +21,19 @@ _REMOVED: Final = Task(
     created_at=0,
 )
 """Stands in the row of a task that was removed, so that nothing of it is kept alive."""
+
+
+_SHARED_BYTES: Final = 200
+
+
+def shared(options: bytes) -> bytes:
+    """These options; equal ones of many tasks are mostly one object."""
+    return _first_equal(options) if len(options) <= _SHARED_BYTES else options
+
+
+@lru_cache(1024)
+def _first_equal(options: bytes) -> bytes:
+    return options
 
 
 class Row(Struct, gc=False, eq=False):

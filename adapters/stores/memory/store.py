@@ -15,7 +15,7 @@ from adapters.feed import LocalFeed
 from adapters.presence import Presence
 from adapters.stores.memory.owners import Owned, place
 from adapters.stores.memory.queues import SortedQueue
-from adapters.stores.memory.rows import Row
+from adapters.stores.memory.rows import Row, shared
 from adapters.stores.memory.turns import Turns
 from domain.events import Event, LogPage, Output, lost_until, number_of_recorded, progress_in
 from domain.inference import NO_USAGE, Routes, Usage
@@ -339,7 +339,7 @@ class MemoryTaskStore(LocalFeed):
     def _add(self, new: NewTask, now: int) -> Accepted:
         self._accepted += 1
         task = new.accepted(now)
-        row = Row(now, self._accepted, task, new.input, new.options, new.idempotency)
+        row = Row(now, self._accepted, task, new.input, shared(new.options), new.idempotency)
         self._rows[task.id] = row
         self._count[TaskStatus.PENDING] += 1
         self._owned[task.owner].add(row)
