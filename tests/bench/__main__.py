@@ -9,6 +9,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import machine
@@ -24,8 +25,8 @@ def main() -> None:
         directory = Path(name)
         described = machine.describe(directory)
         print(report.heading(described, arguments.rounds, quick=arguments.quick), flush=True)
-        bench = Bench(QUICK if arguments.quick else Scale(), directory)
-        measured = _measure(arguments.figures, bench, arguments.rounds)
+        with closing(Bench(QUICK if arguments.quick else Scale(), directory)) as bench:
+            measured = _measure(arguments.figures, bench, arguments.rounds)
     if arguments.json:
         figures = [report.as_json(figure) for figure in measured]
         document = {"machine": described, "quick": arguments.quick, "figures": figures}

@@ -48,6 +48,10 @@ class Bench:
         self._checked_out: dict[str, Path] = {}
         self._load = process_on(LOAD_CORE)
 
+    def close(self) -> None:
+        """End the process that makes the load."""
+        self._load.shutdown()
+
     def new_directory(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self._directory))
 
