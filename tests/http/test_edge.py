@@ -121,7 +121,7 @@ def no_collector():
 
 
 def served_and_kept():
-    return sum(isinstance(kept, RequestResponseCycle) for kept in gc.get_objects())
+    return sum(type(kept) is RequestResponseCycle for kept in gc.get_objects())
 
 
 @pytest.mark.usefixtures("no_collector")
