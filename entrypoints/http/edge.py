@@ -152,6 +152,11 @@ class Edge:
 class _Exchange:
     """One request and its answer, as they pass."""
 
+    __slots__ = (
+        *("_receive", "_send", "expired", "headers", "request_id", "scope", "started", "status"),
+        *("task", "unread"),
+    )
+
     def __init__(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         self.started = perf_counter()
         self.scope = scope

@@ -1,7 +1,7 @@
 """What the head of a request says beside where it goes: who asks, and how it is to be answered."""
 
 import re
-from typing import Final, cast
+from typing import Final
 
 from litestar.types import Scope
 
@@ -18,7 +18,8 @@ _TAG: Final = re.compile(rb'"[^"]*"')
 
 def caller_of(scope: Scope) -> Caller:
     """Who asks, as the edge found out."""
-    return cast("Caller", scope["state"]["caller"])
+    caller: Caller = scope["state"]["caller"]
+    return caller
 
 
 def idempotency_key(scope: Scope) -> str | None:
