@@ -441,8 +441,6 @@ class Dispatcher:
         It did where the store took the outcome, and its answer was lost.
         """
         statuses = await self._store.settle(outcomes)
-        if None not in statuses:
-            return statuses
         return [
             status or await self._status_if_written(outcome)
             for outcome, status in zip(outcomes, statuses, strict=True)

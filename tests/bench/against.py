@@ -1,14 +1,11 @@
 """The service beside itself as it was at another commit: what did the changes since then cost?"""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import Final
 
-import servers
 import throughput
-from bench import Bench, Contestant, Figure, Line
+from bench import Contestant, Figure, Line
 from contestants import MEMORY, QUIET, SQLITE, Measurement, sampled, service
-from servers import Server
 
 _MEASURED: Final[Mapping[str, tuple[str, Measurement]]] = {
     "submit": ("submit", throughput.submit),
@@ -34,20 +31,11 @@ def figures_against(commit: str) -> list[Figure]:
 
 
 def _contestants(commit: str, measurement: Measurement) -> list[Contestant]:
-    contestants = []
+    contestants: list[Contestant] = []
     for store, settings in _STORES.items():
-        then = _service_then(commit, settings | QUIET)
-        contestants.append(sampled(_then(store), then, measurement))
-        contestants.append(sampled(store, service(settings, QUIET), measurement))
+        then, now = service(settings, QUIET, commit=commit), service(settings, QUIET)
+        contestants += [sampled(_then(store), then, measurement), sampled(store, now, measurement)]
     return contestants
-
-
-def _service_then(
-    commit: str, settings: Mapping[str, str]
-) -> Callable[[Bench], AbstractContextManager[Server]]:
-    return lambda bench: servers.service(
-        bench.new_directory(), settings, code=bench.checked_out(commit)
-    )
 
 
 def _then(store: str) -> str:

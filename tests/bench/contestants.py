@@ -26,10 +26,12 @@ RAW, BARE = floor("raw:app"), floor("bare:app")
 ORIGINAL, SCANNING = floor("original:app"), floor("original:scanning")
 
 
-def service(*settings: Mapping[str, str]) -> Start:
-    """The service with these settings, later ones winning."""
+def service(*settings: Mapping[str, str], commit: str | None = None) -> Start:
+    """The service with these settings, later ones winning; as it was at the commit, if given."""
     merged = _merged(*settings)
-    return lambda bench: servers.service(bench.new_directory(), merged)
+    return lambda bench: servers.service(
+        bench.new_directory(), merged, code=None if commit is None else bench.checked_out(commit)
+    )
 
 
 def in_postgres(*settings: Mapping[str, str]) -> Start:

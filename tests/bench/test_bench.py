@@ -10,9 +10,12 @@ BENCH = Path(__file__).parent
 
 
 def is_known_to_git() -> bool:
-    git = shutil.which("git")
-    ask = [str(git), "-C", str(BENCH), "rev-parse", "HEAD"]
-    return git is not None and subprocess.run(ask, capture_output=True, check=False).returncode == 0
+    if shutil.which("git") is None:
+        return False
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=BENCH, capture_output=True, check=False
+    )
+    return asked.returncode == 0
 
 
 in_a_repository = pytest.mark.skipif(not is_known_to_git(), reason="git knows no commit here")
